@@ -1,0 +1,51 @@
+"""Plain-text tables and figures."""
+
+import itertools
+from collections.abc import Sequence
+
+_LARGE = 1e4
+_SHORT_RUN = 5
+
+
+def aligned(headers: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
+    """Return rows under headers; columns are right-aligned unless named in ``left``."""
+    widths = [max(len(row[i]) for row in (headers, *rows)) for i in range(len(headers))]
+    return [
+        "  ".join(
+            cell.ljust(width) if header in left else cell.rjust(width)
+            for cell, width, header in zip(row, widths, headers, strict=True)
+        ).rstrip()
+        for row in (headers, *rows)
+    ]
+
+
+def figure(value: float) -> str:
+    """Return four significant digits, without an exponent for everyday sizes."""
+    return f"{value:.4g}" if abs(value) < _LARGE else grouped(round(value))
+
+
+def runs(values: Sequence[int | str]) -> str:
+    """Return values in a row, with long runs of even steps shortened: ``8 … 248 by 8``."""
+    parts: list[str] = []
+    left = list(values)
+    while left:
+        length = _even_run(left)
+        if length > _SHORT_RUN:
+            parts.append(f"{left[0]} … {left[length - 1]} by {int(left[1]) - int(left[0])}")
+        else:
+            parts += map(str, left[:1])
+            length = 1
+        left = left[length:]
+    return ", ".join(parts)
+
+
+def _even_run(values: Sequence[int | str]) -> int:
+    """Return how many values from the first on are whole numbers in even steps."""
+    numbers = list(itertools.takewhile(lambda value: isinstance(value, int), values))
+    steps = [int(after) - int(before) for before, after in itertools.pairwise(numbers)]
+    return 1 + len(list(itertools.takewhile(lambda step: step == steps[0], steps)))
+
+
+def grouped(count: int) -> str:
+    """Return a whole number with its thousands set apart."""
+    return f"{count:,}".replace(",", " ")
