@@ -1,0 +1,32 @@
+"""Finds and loads specifications by name or path; every fault comes with its file, line and column."""
+
+from planner.catalog.architecture import architecture_names, load_about, load_architecture
+from planner.catalog.case import Case, Specification
+from planner.catalog.scenario import find_scenario, load_scenario, scenario_from_data
+from planner.catalog.specs import (
+    efficiency_names,
+    engine_names,
+    hardware_names,
+    is_path,
+    load_efficiencies,
+    load_engine,
+    load_hardware,
+)
+
+__all__ = [
+    "Case",
+    "Specification",
+    "architecture_names",
+    "efficiency_names",
+    "engine_names",
+    "find_scenario",
+    "hardware_names",
+    "is_path",
+    "load_about",
+    "load_architecture",
+    "load_efficiencies",
+    "load_engine",
+    "load_hardware",
+    "load_scenario",
+    "scenario_from_data",
+]

@@ -1,0 +1,27 @@
+"""Number formats of weights and KV cache.
+
+Bytes include the scales stored beside the values: int4 in groups of 128 with a 16-bit scale and zero
+point, and fp4 in blocks of 16 with an 8-bit scale (NVFP4). int4 is a weight-only format: the product runs
+in bf16 after unpacking. The others multiply in their own format.
+"""
+
+from typing import Literal, NamedTuple
+
+Precision = Literal["bf16", "fp8", "int8", "int4", "fp4"]
+KvPrecision = Literal["bf16", "fp8"]
+
+
+class Format(NamedTuple):
+    """How one precision is stored and multiplied."""
+
+    bytes_per_value: float
+    compute: Precision
+
+
+FORMATS: dict[Precision, Format] = {
+    "bf16": Format(2.0, "bf16"),
+    "fp8": Format(1.0, "fp8"),
+    "int8": Format(1.0, "int8"),
+    "int4": Format(0.5 + 4 / 128, "bf16"),
+    "fp4": Format(0.5 + 1 / 16, "fp4"),
+}
