@@ -1,0 +1,107 @@
+"""Turns the expressions of a structure into a NumPy function, kept as Python source between runs.
+
+A warm run imports the cached source and never loads SymPy. Only code is cached, never plans or columns.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import os
+import py_compile
+import stat
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from planner.errors import InternalError
+
+Arrays = dict[str, Any]
+Kernel = Callable[..., Arrays]
+
+
+@functools.cache
+def compiled(attention: str, ffn: str) -> Kernel:
+    """Return the cost function of a structure.
+
+    It takes every symbol of the table by name (numbers or arrays that broadcast together) and returns the
+    figures of ``serving.outputs`` by name.
+
+    Raises:
+        InternalError: the expressions hold a symbol the table does not define.
+    """
+    name = f"costs_{attention}_{ffn}_{_fingerprint()}"
+    path = _cache_folder()
+    file = path / f"{name}.py" if path else None
+    if file is None or not file.is_file():
+        source = _generate(attention, ffn)
+        if file is None or not _write(file, source):
+            return _execute(source)
+    return _import(name, file)
+
+
+def _fingerprint() -> str:
+    """Digest of the sources that decide what is generated."""
+    digest = hashlib.sha256(sys.version.encode())
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def _cache_folder() -> Path | None:
+    """Return the user's private folder for generated code, or None where none can be had.
+
+    The code in it is executed, so a folder that others may write to is not used.
+    """
+    chosen = os.environ.get("PLANNER_CACHE_DIR")
+    default = Path(platformdirs.user_cache_dir("llm-deployment-planner"), "code")
+    folder = Path(chosen).expanduser() if chosen else default
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        info = folder.stat()
+    except OSError:
+        return None
+    foreign = hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return None if foreign or not os.access(folder, os.W_OK) else folder
+
+
+def _write(file: Path, source: str) -> bool:
+    """Write atomically, so that runs side by side never import half a file; tell whether it worked."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".py")
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(source)
+        Path(temporary).replace(file)
+        py_compile.compile(str(file), doraise=False, quiet=2)  # some environments never write it by themselves
+    except OSError:
+        return file.is_file()
+    return True
+
+
+def _import(name: str, file: Path) -> Kernel:
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        msg = f"cannot import {file}"
+        raise InternalError(msg)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    kernel: Kernel = module.kernel
+    return kernel
+
+
+def _execute(source: str) -> Kernel:
+    namespace: dict[str, Any] = {}
+    exec(source, namespace)  # our own generated code, where no cache folder can be had
+    kernel: Kernel = namespace["kernel"]
+    return kernel
+
+
+def _generate(attention: str, ffn: str) -> str:
+    """Return Python source of the cost function (imports SymPy: a cold run only)."""
+    from planner.costs import codegen, serving
+    from planner.costs.structure import Structure
+
+    return codegen.source(serving.expressions(Structure(attention, ffn)))

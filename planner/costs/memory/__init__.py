@@ -1,0 +1,1 @@
+"""Bytes on the fullest device of a replica: weights, KV cache, activations."""

@@ -1,0 +1,1 @@
+"""One file per kind of operator; each returns the work of one device."""
