@@ -1,0 +1,116 @@
+"""HiGHS through its own Python package."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import highspy
+import numpy as np
+
+from planner.errors import InternalError
+from planner.milp.check import rounded, violations
+from planner.milp.model import INFINITY, Milp, SolveResult, Termination, sparse
+
+_FEASIBILITY = 1e-9
+_SEED = 0
+_INFEASIBLE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
+_STOPPED = {
+    highspy.HighsModelStatus.kTimeLimit: "time",
+    highspy.HighsModelStatus.kIterationLimit: "iterations",
+    highspy.HighsModelStatus.kSolutionLimit: "solutions",
+    highspy.HighsModelStatus.kInterrupt: "interrupt",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Highs:
+    """The HiGHS branch-and-cut solver; deterministic (one thread, fixed seed)."""
+
+    name: str = "highs"
+
+    def solve(self, milp: Milp, time_limit: float, relative_gap: float) -> SolveResult:
+        """Solve for the first goal.
+
+        Args:
+            milp: the problem; every variable needs finite bounds, so it is never unbounded.
+            time_limit: seconds it may take.
+            relative_gap: it may stop once value and bound are this close.
+
+        Raises:
+            InternalError: HiGHS failed, or its answer breaks the problem.
+        """
+        if not milp.variables:
+            return _without_variables(milp)
+        solver = highspy.Highs()
+        for option, setting in (
+            ("output_flag", False),
+            ("threads", 1),
+            ("random_seed", _SEED),
+            ("time_limit", max(0.0, time_limit)),
+            ("mip_rel_gap", relative_gap),
+            ("mip_abs_gap", 0.0),
+            ("mip_feasibility_tolerance", _FEASIBILITY),
+            ("primal_feasibility_tolerance", _FEASIBILITY),
+        ):
+            solver.setOptionValue(option, setting)
+        solver.passModel(_lp(milp))
+        solver.run()
+        return _result(milp, solver, relative_gap)
+
+
+def _without_variables(milp: Milp) -> SolveResult:
+    """Nothing to choose: the rows hold as they stand, or never."""
+    nothing = np.zeros(0)
+    if violations(milp, nothing):
+        return SolveResult(Termination("infeasible"), solver="highs")
+    return SolveResult(Termination("optimal"), nothing, 0.0, 0.0, "highs")
+
+
+def _lp(milp: Milp) -> Any:
+    goal, matrix = milp.objectives[0], sparse(milp)
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = len(milp.variables), len(milp.rows)
+    lp.col_cost_ = goal.coefficients
+    lp.col_lower_ = np.array([v.lower for v in milp.variables])
+    lp.col_upper_ = np.array([v.upper for v in milp.variables])
+    lp.row_lower_ = np.where(matrix.lower == -INFINITY, -highspy.kHighsInf, matrix.lower)
+    lp.row_upper_ = np.where(matrix.upper == INFINITY, highspy.kHighsInf, matrix.upper)
+    lp.sense_ = highspy.ObjSense.kMaximize if goal.sense == "maximize" else highspy.ObjSense.kMinimize
+    lp.integrality_ = [
+        highspy.HighsVarType.kInteger if v.integer else highspy.HighsVarType.kContinuous for v in milp.variables
+    ]
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_ = matrix.start
+    lp.a_matrix_.index_ = matrix.column
+    lp.a_matrix_.value_ = matrix.value
+    return lp
+
+
+def _result(milp: Milp, solver: Any, relative_gap: float) -> SolveResult:
+    status = solver.getModelStatus()
+    name = f"highs {solver.version()}"
+    if status in _INFEASIBLE:
+        return SolveResult(Termination("infeasible"), solver=name)
+    optimal = status == highspy.HighsModelStatus.kOptimal
+    if not optimal and status not in _STOPPED:
+        msg = f"{name} ended with status {solver.modelStatusToString(status)}"
+        raise InternalError(msg)
+    info = solver.getInfo()
+    bound = float(info.mip_dual_bound)
+    bounded = bound if np.isfinite(bound) and abs(bound) < highspy.kHighsInf else None
+    if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+        return SolveResult(Termination("stopped", _STOPPED.get(status, "unknown")), bound=bounded, solver=name)
+    point = rounded(milp, np.array(solver.getSolution().col_value, dtype=np.float64))
+    broken = violations(milp, point)
+    if broken:
+        msg = f"{name} returned a point that breaks the problem: {'; '.join(broken)}"
+        raise InternalError(msg)
+    value = milp.objectives[0].value(point)
+    if not optimal:
+        return SolveResult(Termination("stopped", _STOPPED[status]), point, value, bounded, name)
+    exact = relative_gap == 0 or bounded is None or abs(bounded - value) <= _FEASIBILITY * max(1.0, abs(value))
+    return SolveResult(
+        Termination("optimal" if exact else "within_gap"), point, value, value if exact else bounded, name
+    )
+
+
+HIGHS = Highs()
