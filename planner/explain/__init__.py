@@ -1,0 +1,1 @@
+"""Reads tables and plans: why this, why not, what is missing."""
