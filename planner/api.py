@@ -1,0 +1,68 @@
+"""The functions of the public interface."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from planner import catalog, pipeline
+from planner.catalog import Case
+from planner.exporters import json_file, text
+from planner.plan import Plan
+from planner.report import Report
+from planner.verify import Verdict
+
+
+def load_scenario(
+    source: str | PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = (), folder: str | PathLike[str] = "."
+) -> Case:
+    """Load a scenario and everything it names.
+
+    Args:
+        source: a scenario file, the name of a shipped scenario, or its content as nested mappings.
+        overrides: changes like ``"workloads.chat.slo.tpot=30 ms"``.
+        folder: where relative paths start in a scenario that is given as mappings.
+
+    Raises:
+        InputError: every fault found, each with its place.
+    """
+    if isinstance(source, Mapping):
+        return catalog.scenario_from_data(source, overrides, Path(folder))
+    return catalog.load_scenario(Path(source), overrides)
+
+
+def solve(case: Case) -> Report:
+    """Find the proven-best plan of a case. Infeasible and out-of-time are results, not exceptions."""
+    return pipeline.solve(case)
+
+
+def read_plan(path: str | PathLike[str]) -> Plan:
+    """Read a plan file.
+
+    Raises:
+        InputError: it is not a plan file.
+    """
+    return json_file.read_plan(Path(path))
+
+
+def verify_plan(plan: Plan, folder: str | PathLike[str] = ".") -> Verdict:
+    """Recompute every claim of a plan; ``reasons`` of the verdict is empty if all hold.
+
+    Args:
+        plan: the plan to check.
+        folder: where relative paths in its scenario start.
+
+    Raises:
+        InputError: the scenario inside the plan cannot be loaded.
+    """
+    return pipeline.verify_plan(plan, Path(folder))
+
+
+def plan_text(plan: Plan) -> str:
+    """Return a plan as the JSON text of a plan file."""
+    return json_file.plan_text(plan)
+
+
+def report_text(report: Report) -> str:
+    """Return a report as `planner solve` prints it."""
+    return text.report_text(report)

@@ -1,0 +1,25 @@
+"""The command line: one file per command, each a thin layer over the public interface."""
+
+import typer
+
+from planner.cli.grid import grid
+from planner.cli.hardware import hardware_app
+from planner.cli.init import init
+from planner.cli.models import models_app
+from planner.cli.schema import schema
+from planner.cli.solve import solve
+from planner.cli.verify import verify
+from planner.cli.version import show_version
+
+app = typer.Typer(
+    name="planner",
+    help="Decides, with a proof, how to deploy large language models on Ascend and GPU clusters.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.callback()(show_version)
+for command in (solve, verify, init, schema, grid):
+    app.command()(command)
+app.add_typer(hardware_app, name="hardware")
+app.add_typer(models_app, name="models")

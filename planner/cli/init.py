@@ -1,0 +1,73 @@
+"""`planner init`: a commented scenario to start from."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.cli.common import reported
+from planner.errors import InputError
+
+TEMPLATE = """\
+# A planning question for `planner solve`. Every quantity carries its unit; `planner schema` describes all fields.
+schema_version: 1
+name: {name}
+
+models:
+  main:
+    architecture: {model}          # `planner models list`, or the path of a Hugging Face config.json
+
+inventory:
+  devices:
+    hardware: {hardware}           # `planner hardware list`, or the path of a specification of yours
+    nodes: 1                       # or devices: 8
+    # price: 2.50 USD/h            # per device; needed to minimise cost
+    # reserved_devices: 0          # kept out of the plan
+
+engine: {{name: {engine}}}
+
+workloads:
+  chat:
+    model: main
+    requests: max                  # max | 12 /s | {{concurrency: 256}}
+    input_tokens: 2000 token
+    output_tokens: 300 token
+    slo: {{ttft: 1 s, tpot: 50 ms}}  # limits on means
+
+objective: {{maximize: requests}}    # or minimize: devices | cost | power, with a rate above; or a list of goals
+
+# search: {{tp: [1, 2, 4]}}          # restricts the published grid: `planner grid`
+"""
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("scenario.yaml"),
+    model: Annotated[str, typer.Option(help="An architecture.")] = "Qwen/Qwen3-32B",
+    hardware: Annotated[str, typer.Option(help="A device.")] = "h100-sxm",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented scenario that solves as it stands."""
+    from planner import yaml_io
+    from planner.catalog import engine_names, load_architecture, load_engine, load_hardware
+
+    with reported():
+        yaml_io.check_writable(path)
+        if path.exists() and not force:
+            raise InputError.single(str(path), "exists already; choose another name, or add --force")
+        load_architecture(model)
+        vendor = load_hardware(hardware).value.vendor
+        engine = next(name for name in engine_names() if vendor in load_engine(name).value.vendors)
+        model, hardware = (_from_folder_of(path, name) for name in (model, hardware))
+        words = {"name": path.stem, "model": model, "hardware": hardware, "engine": engine}
+        text = TEMPLATE.format_map({field: yaml_io.scalar_text(word) for field, word in words.items()})
+        yaml_io.write_text(path, text)
+    typer.echo(f"wrote {path}; now run: planner solve {shlex.quote(str(path))}")
+
+
+def _from_folder_of(scenario: Path, name: str) -> str:
+    """Write a path as the scenario must, relative to its own folder; names stay as they are."""
+    from planner.catalog import is_path
+
+    return os.path.relpath(name, scenario.parent) if is_path(name) else name
