@@ -38,7 +38,7 @@ class ServedModel(Schema):
     """A model to serve."""
 
     architecture: Name = Field(description="a shipped name, or the path of a Hugging Face config.json")
-    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)] | None = Field(
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1), OneOrMore()] | None = Field(
         None, description="weight precisions you accept; default: the checkpoint's own, nothing lower"
     )
     max_model_len: Tokens | None = Field(
@@ -75,6 +75,17 @@ class EngineChoice(Schema):
 
     name: Name
     version: Annotated[StrictStr, Field(min_length=1)] | None = Field(None, description="default: the newest known")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_engine(cls, raw: object) -> object:
+        if isinstance(raw, list):
+            msg = "a choice of engines is not in this version; write one, like '{name: vllm}'"
+            raise ValueError(msg)
+        if isinstance(raw, str):
+            msg = f"write it like '{{name: {raw}}}'"
+            raise ValueError(msg)
+        return raw
 
 
 def _mean_only(value: object) -> object:

@@ -586,3 +586,9 @@ def test_process_reports_a_fault_on_stderr(tmp_path):
     assert result.stdout == b""
     assert result.stderr.startswith(b"error: empty.yaml:1:7: not valid YAML: ")
     assert not (tmp_path / "plan.json").exists()
+
+
+def test_one_precision_needs_no_brackets():
+    alone, listed = (plan_of("--set", f"models.chat.precisions={written}") for written in ("fp8", "[fp8]"))
+    assert alone["deployments"] == listed["deployments"]
+    assert alone["deployments"][0]["weight_precision"] == "fp8"

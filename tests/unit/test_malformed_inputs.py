@@ -302,13 +302,6 @@ SCENARIO_FAULTS = [
     ),
     # Precisions.
     fault(
-        "precision-alone",
-        "precisions: [bf16]",
-        "precisions: bf16",
-        "precisions: bf16",
-        "models.chat.precisions: must be a list (got 'bf16')",
-    ),
-    fault(
         "no-precision",
         "precisions: [bf16]",
         "precisions: []",
@@ -404,6 +397,20 @@ SCENARIO_FAULTS = [
         "confidence: 0",
         "confidence: 0",
         "confidence: must be more than 0 (got 0)",
+    ),
+    fault(
+        "engine-list",
+        'engine: {name: vllm, version: "0.24"}',
+        'engine: [{name: vllm, version: "0.24"}]',
+        "engine:",
+        "engine: a choice of engines is not in this version; write one, like '{name: vllm}'",
+    ),
+    fault(
+        "engine-name-alone",
+        'engine: {name: vllm, version: "0.24"}',
+        "engine: vllm",
+        "engine:",
+        "engine: write it like '{name: vllm}'",
     ),
     # Goals.
     fault(
