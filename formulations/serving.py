@@ -54,9 +54,7 @@ class Serving:
         for name, stock in problem.stocks.items():
             sizes = np.where(table.of(name), devices, 0)
             if sizes.any():
-                more, capacity = node_rows(
-                    name, stock.nodes, stock.devices_per_node, sizes.tolist(), len(variables), len(variables)
-                )
+                more, capacity = node_rows(name, stock.nodes, stock.devices_per_node, sizes.tolist(), len(variables))
                 variables += more
                 rows += capacity
         objectives = tuple(_objectives(problem, len(variables)))

@@ -33,7 +33,7 @@ from planner.units import METRIC_UNITS
 
 
 class Claim(NamedTuple):
-    """What is claimed of a search: why it ended, and the bound on the first goal."""
+    """What is claimed of a search: why it ended, the bound on the first goal, what could be reached instead."""
 
     termination: Termination
     bound: float | None
@@ -153,5 +153,5 @@ def resolved_scenario(case: Case) -> dict[str, Any]:
     plural = {"role": "roles", "kv_precision": "kv_precisions"}
     search = {plural.get(n, n): list(v) for n, v in values.items() if n != "weight_precision"}
     scenario["search"] = {**search, "max_num_seqs": list(sequence_limits(case.scenario.search))}
-    scenario["specifications"] = [{"kind": s.kind, "name": s.name, "sha256": s.sha256} for s in case.specifications]
+    scenario["specifications"] = [specification._asdict() for specification in case.specifications]
     return scenario

@@ -2,7 +2,6 @@
 
 PlannerError
 ├─ InputError            2   something the user can edit; carries every problem found
-├─ PlanRefusedError      1   `verify` does not accept a plan
 └─ InternalError         1   ours: an inconsistent cost model, a solver answer that fails its re-check
 
 Infeasible and out-of-time are results (exit codes 3 and 4), not exceptions.
@@ -56,14 +55,6 @@ class InputError(PlannerError):
     def single(cls, path: str, message: str, field: str = "", line: int = 0, column: int = 0) -> "InputError":
         """Make an error of one problem."""
         return cls([Problem(path, line, column, field, message)])
-
-
-class PlanRefusedError(PlannerError):
-    """A plan disagrees with what its scenario and the cost model say; ``reasons`` lists every difference."""
-
-    def __init__(self, reasons: Iterable[str]) -> None:
-        self.reasons = tuple(reasons)
-        super().__init__("\n".join(self.reasons))
 
 
 class InternalError(PlannerError):

@@ -13,7 +13,6 @@ from planner.catalog import Case, scenario_from_data
 from planner.columns import enumerate as columns
 from planner.columns.legality import limits
 from planner.columns.prune import prune
-from planner.columns.setting import settings
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.decode import Claim, decode, statistics_of, stocks
 from planner.errors import InternalError
@@ -65,7 +64,7 @@ def solve(case: Case, on_stage: Stage = _silent) -> Report:
     return Report(
         plan=plan,
         asked=_asked(problem),
-        limits=limits_of(plan, limits(settings(case)[0])),
+        limits=limits_of(plan, limits(case.workload)),
         rejected=(*table.rejected, *_missed_limits(case, table)),
         notes=result.notes if verdict.optimum_proven else (*result.notes, OPTIMUM_NOT_RECOMPUTED),
     )
@@ -119,7 +118,7 @@ def _load_unit(problem: PlanningProblem) -> str:
 
 def _missed_limits(case: Case, table: ColumnTable) -> Iterator[Rejection]:
     """Count the legal columns that miss each latency limit; one column may miss several."""
-    for name, limit in limits(settings(case)[0]).items():
+    for name, limit in limits(case.workload).items():
         missed = int((table.figures[name] > limit).sum())
         if missed:
             yield Rejection(name, f"miss the {name} limit", missed, structural=False)
@@ -129,7 +128,7 @@ def _shortfall(case: Case, problem: PlanningProblem, reason: str) -> tuple[str, 
     """Say what an infeasible case could reach instead."""
     if reason != "infeasible":
         return ()
-    slo = limits(settings(case)[0])
+    slo = limits(case.workload)
     if not problem.table.meets_limits.any():
         return tuple(latency_shortfall(problem.table, slo))
     reach = {"": _most_load(problem, problem.table.meets_limits)}
@@ -159,7 +158,7 @@ def _evidence(case: Case, plan: Plan, table: ColumnTable) -> Evidence:
         digest=rebuilt.scenario.sha256,
         rebuilt=rebuilt,
         refused={plan.deployments[i].name: f"{r.meaning} ({r.detail})" for i, r in refused.items()},
-        limits={f"{name}_ms": s * MILLISECONDS_PER_SECOND for name, s in limits(settings(case)[0]).items()},
+        limits={f"{name}_ms": s * MILLISECONDS_PER_SECOND for name, s in limits(case.workload).items()},
         stocks=problem.stocks,
         load=float(priced.figures[problem.load] @ np.array(replicas, dtype=np.float64)),
         demand=problem.demand,

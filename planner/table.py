@@ -14,6 +14,7 @@ Ints = NDArray[np.int64]
 
 FORMAT_NAMES: tuple[str, ...] = tuple(FORMATS)
 AXES = ("weight_precision", "kv_precision", "tp", "pp", "ep", "mean_running", "max_num_batched_tokens")
+DECIDED = (*AXES, "max_num_seqs")  # what a column fixes: the searched values and the limit that follows
 RESOURCES = ("compute", "hbm_bandwidth", "link_bandwidth", "latency", "host")
 FIGURES = (
     "devices", "rate", "ttft", "tpot", "in_flight", "price", "power", "capacity_bytes", "weights_bytes",
@@ -93,7 +94,7 @@ class ColumnTable:
 
     def configuration(self, column: int) -> Configuration:
         """Return what one column stands for."""
-        values = {axis: int(self.axes[axis][column]) for axis in (*AXES, "max_num_seqs")}
+        values = {axis: int(self.axes[axis][column]) for axis in DECIDED}
         return Configuration(
             inventory=self.inventories[self.inventory[column]],
             role="mixed",

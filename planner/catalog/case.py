@@ -19,13 +19,9 @@ class Specification(NamedTuple):
 
 
 class Case(NamedTuple):
-    """Everything a plan is computed from.
-
-    ``folder`` is where relative paths in the scenario start.
-    """
+    """Everything a plan is computed from."""
 
     scenario: Scenario
-    folder: str
     architectures: Mapping[str, Architecture]
     hardware: Mapping[str, Hardware]
     engine: Engine

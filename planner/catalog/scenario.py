@@ -97,7 +97,6 @@ def _case(document: Document, folder: Path) -> Case:
     version = scenario.engine.version or parts.engine.versions[-1]
     return Case(
         scenario=scenario,
-        folder=str(folder),
         architectures=parts.architectures,
         hardware=parts.hardware,
         engine=parts.engine,

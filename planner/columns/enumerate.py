@@ -9,10 +9,11 @@ import numpy as np
 from planner.catalog.case import Case
 from planner.columns.evaluate import Axes, figures
 from planner.columns.grid import searched_values, sequence_limits
-from planner.columns.legality import limits, rules
+from planner.columns.legality import LegalityRule, limits, rules
 from planner.columns.setting import Setting, settings
 from planner.table import (
     AXES,
+    DECIDED,
     FIGURES,
     FORMAT_NAMES,
     ColumnTable,
@@ -103,7 +104,7 @@ def _part(setting: Setting, axes: Axes, allowed: Floats) -> tuple[ColumnTable, I
         if count
     ]
     table = _table(setting, values, np.nonzero(reason == 0), reason.size, rejected)
-    return table, reason.ravel(), _Explainer(setting, values, shape, reason)
+    return table, reason.ravel(), _Explainer(setting, values, applied, reason)
 
 
 class _Explainer(NamedTuple):
@@ -111,12 +112,13 @@ class _Explainer(NamedTuple):
 
     setting: Setting
     values: Mapping[str, Floats]
-    shape: tuple[int, ...]
+    applied: tuple[LegalityRule, ...]
     reason: Ints
 
     def __call__(self, position: int) -> Refusal:
-        rule = rules(self.setting)[int(self.reason.ravel()[position]) - 1]
-        at = {name: float(np.broadcast_to(v, self.shape).ravel()[position]) for name, v in self.values.items()}
+        rule = self.applied[int(self.reason.ravel()[position]) - 1]
+        shape = self.reason.shape
+        at = {name: float(np.broadcast_to(v, shape).ravel()[position]) for name, v in self.values.items()}
         return Refusal(rule.name, rule.meaning, rule.detail(self.setting, at))
 
 
@@ -162,11 +164,10 @@ def _table(
     rejected: Iterable[Rejection],
 ) -> ColumnTable:
     shape = np.broadcast_shapes(*(values[axis].shape for axis in AXES))
-    names = (*AXES, "max_num_seqs")
-    axes = {name: np.broadcast_to(values[name], shape)[legal].astype(np.int64) for name in names}
+    axes = {name: np.broadcast_to(values[name], shape)[legal].astype(np.int64) for name in DECIDED}
     figures_of = {name: np.broadcast_to(values[name], shape)[legal] for name in FIGURES}
     meets = np.ones(len(legal[0]), dtype=bool)
-    for name, limit in limits(setting).items():
+    for name, limit in limits(setting.workload).items():
         meets &= figures_of[name] <= limit
     inventory = np.zeros(len(meets), dtype=np.int64)
     return ColumnTable((setting.inventory,), inventory, axes, figures_of, meets, searched, tuple(rejected))
@@ -182,7 +183,7 @@ def _merge(tables: Sequence[ColumnTable]) -> ColumnTable:
     return ColumnTable(
         inventories=tuple(table.inventories[0] for table in tables),
         inventory=np.repeat(np.arange(len(tables)), [len(table) for table in tables]),
-        axes={axis: np.concatenate([table.axes[axis] for table in tables]) for axis in (*AXES, "max_num_seqs")},
+        axes={axis: np.concatenate([table.axes[axis] for table in tables]) for axis in DECIDED},
         figures={name: np.concatenate([table.figures[name] for table in tables]) for name in FIGURES},
         meets_limits=np.concatenate([table.meets_limits for table in tables]),
         searched=sum(table.searched for table in tables),

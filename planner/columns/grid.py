@@ -23,7 +23,7 @@ class Variable(NamedTuple):
 
 # At most 6 % apart, so that a plan is at most that far below the best load between two values.
 _RUNNING = (*range(1, 33), *range(34, 65, 2), *range(68, 129, 4), *range(136, 257, 8), *range(272, 513, 16))
-# vLLM captures graphs for these batch sizes (planner/engines/vllm.yaml).
+# The batch sizes vLLM captures graphs for (planner/engines/vllm.yaml), and some beyond them for short requests.
 SEQUENCE_LIMITS = (2, 4, *range(8, 256, 8), *range(256, 513, 16), 640, 768, 896, 1024)
 
 GRID: tuple[Variable, ...] = (

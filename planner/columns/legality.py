@@ -7,6 +7,7 @@ import numpy as np
 
 from planner.columns.setting import Setting
 from planner.schema.precision import FORMATS
+from planner.schema.scenario import Workload
 from planner.table import Floats
 
 Values = Mapping[str, Floats]
@@ -32,7 +33,7 @@ class LegalityRule(NamedTuple):
         return self.name not in _BY_SIZE
 
 
-def _names(setting: Setting) -> list[bool]:
+def _multiplies(setting: Setting) -> list[bool]:
     return [f.compute in setting.hardware.peak_flops for f in FORMATS.values()]
 
 
@@ -61,7 +62,7 @@ DEVICE_RULES: tuple[LegalityRule, ...] = (
     LegalityRule(
         "no_such_arithmetic",
         "the device does not multiply in this precision",
-        lambda s, v: ~np.array(_names(s))[v["weight_precision"].astype(int)],
+        lambda s, v: ~np.array(_multiplies(s))[v["weight_precision"].astype(int)],
         lambda s, v: f"it multiplies in {', '.join(s.hardware.peak_flops)}",
     ),
     LegalityRule(
@@ -175,12 +176,12 @@ LOAD_RULES: tuple[LegalityRule, ...] = (
 def rules(setting: Setting) -> tuple[LegalityRule, ...]:
     """Return the rules that apply, in the order they are checked: cheap and structural ones first."""
     engine = [ENGINE_RULES[rule.rule] for rule in setting.engine.rules]
-    structural = [rule for rule in engine if rule.name != "longest_request_fits"]
-    memory = [rule for rule in engine if rule.name == "longest_request_fits"]
-    return (*DEVICE_RULES, *structural, MEMORY_RULE, *memory, *LOAD_RULES)
+    structural = [rule for rule in engine if rule.structural]
+    by_size = [rule for rule in engine if not rule.structural]
+    return (*DEVICE_RULES, *structural, MEMORY_RULE, *by_size, *LOAD_RULES)
 
 
-def limits(setting: Setting) -> dict[str, float]:
-    """Return the latency limits of the workload by figure [s]."""
-    slo = setting.workload.slo
-    return {name: limit for name, limit in (("ttft", slo.ttft), ("tpot", slo.tpot)) if limit is not None}
+def limits(workload: Workload) -> dict[str, float]:
+    """Return the latency limits of a workload by figure [s]."""
+    both = (("ttft", workload.slo.ttft), ("tpot", workload.slo.tpot))
+    return {name: limit for name, limit in both if limit is not None}

@@ -9,7 +9,7 @@ from planner.milp.model import INFINITY, Row, Variable, row
 
 
 def node_rows(
-    inventory: str, nodes: Sequence[int], whole: int, sizes: Sequence[int], offset: int, total: int
+    inventory: str, nodes: Sequence[int], whole: int, sizes: Sequence[int], offset: int
 ) -> tuple[list[Variable], list[Row]]:
     """Return extra variables and rows for one inventory.
 
@@ -18,8 +18,7 @@ def node_rows(
         nodes: usable devices of each node.
         whole: devices of a full node. A replica larger than this takes several full nodes.
         sizes: devices per replica of each variable; 0 for variables of other inventories.
-        offset: index the first extra variable will have.
-        total: variables so far.
+        offset: variables so far, which is the index the first extra one will have.
 
     Exact in both forms. Sizes that divide each other need no extra variable: the largest replicas can
     be placed first, so replicas of at least s devices fit if they fit the slots of s devices
@@ -28,7 +27,7 @@ def node_rows(
     used = sorted({size for size in sizes if size})
     if all(large % small == 0 for small, large in itertools.pairwise(used)) and _nests(used, whole):
         return [], _slot_rows(inventory, nodes, whole, used, sizes)
-    return _pattern_rows(inventory, nodes, whole, used, sizes, offset, total)
+    return _pattern_rows(inventory, nodes, whole, used, sizes, offset)
 
 
 def _nests(used: Sequence[int], whole: int) -> bool:
@@ -62,7 +61,6 @@ def _pattern_rows(
     used: Sequence[int],
     sizes: Sequence[int],
     offset: int,
-    total: int,
 ) -> tuple[list[Variable], list[Row]]:
     inside = [size for size in used if size <= whole]
     spanning = [size for size in used if size > whole]
@@ -75,7 +73,7 @@ def _pattern_rows(
             name = f"nodes[{inventory},{capacity}:{filling}]"
             variables.append(Variable(name, 0, count, integer=True, meaning=f"nodes of {capacity} filled as {filling}"))
             patterns.append((capacity, pattern))
-    width = max(total, offset + len(variables))
+    width = offset + len(variables)
     rows = [_supply_row(inventory, size, inside.index(size), patterns, sizes, offset, width) for size in inside]
     for capacity in sorted(set(nodes), reverse=True):
         coefficients = np.zeros(width)

@@ -77,7 +77,6 @@ Seconds = Annotated[float, *_quantity(units.SECONDS)]
 SecondsOrZero = Annotated[float, *_quantity(units.SECONDS, zero_allowed=True)]
 Watts = Annotated[float, *_quantity(units.WATTS)]
 UsdPerHour = Annotated[float, *_quantity(units.USD_PER_HOUR, zero_allowed=True)]
-RequestsPerSecond = Annotated[float, *_quantity(units.REQUESTS_PER_SECOND)]
 Tokens = Annotated[float, *_quantity(units.TOKENS, whole=True, most=MOST)]
 
 Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]

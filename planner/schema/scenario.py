@@ -30,7 +30,6 @@ from planner.schema.base import (
 )
 from planner.schema.precision import KvPrecision, Precision
 
-SCHEMA_VERSION = 1
 _MOST_DEVICES = 100_000
 
 

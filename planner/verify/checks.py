@@ -58,7 +58,7 @@ def _refusals(plan: Plan, evidence: Evidence) -> list[str]:
     found += _differences(as_data(plan), as_data(evidence.rebuilt), "")
     found += _inventory(plan, evidence)
     found += _limits(plan, evidence)
-    found += _search(plan)
+    found += _ending(plan)
     found += _termination(plan, evidence)
     return found
 
@@ -117,7 +117,7 @@ def _limits(plan: Plan, evidence: Evidence) -> Iterator[str]:
         yield f"demand: the plan carries {evidence.load:.6g} of {evidence.demand:.6g}"
 
 
-def _search(plan: Plan) -> Iterator[str]:
+def _ending(plan: Plan) -> Iterator[str]:
     """Check what only the search itself could know, as far as it must hold for any search."""
     reason, seconds = plan.termination.reason, plan.statistics.wall_s
     if seconds < 0:
