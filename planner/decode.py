@@ -26,6 +26,7 @@ from planner.plan import (
     totals,
 )
 from planner.problem import Stock
+from planner.schema.hardware import Hardware
 from planner.schema.scenario import Search
 from planner.table import ColumnTable
 from planner.text import grouped
@@ -55,7 +56,11 @@ def _context(case: Case) -> PlanContext:
         workload=case.workload_name,
         engine=EngineVersion(case.engine.name, case.engine_version),
         hardware={name: hardware.name for name, hardware in case.hardware.items()},
+        engines={name: _engine_names(hardware) for name, hardware in case.hardware.items()},
+        attention_kernel=case.model.attention_kernel,
+        attention_layers={str(kind): count for kind, count in case.architecture.attention_layers.items()},
         block_size=case.engine.block_size.value,
+        memory_fraction=case.engine.memory_fraction.value,
         max_model_len=case.max_model_len,
         basis=case.efficiencies.basis,
         output_tokens=case.workload.output_tokens,
@@ -63,12 +68,23 @@ def _context(case: Case) -> PlanContext:
     )
 
 
+def _engine_names(hardware: Hardware) -> dict[str, str]:
+    """Return what the device calls the resources it has an engine for."""
+    names = hardware.engines.names
+    return {
+        "compute": names.matrix,
+        "vector": names.vector,
+        "hbm_bandwidth": names.memory,
+        "link_bandwidth": names.link,
+    }
+
+
 def decode(case: Case, table: ColumnTable, replicas: Sequence[int], claim: Claim, statistics: Statistics) -> Plan:
     """Return the plan that deploys ``replicas[c]`` replicas of each column c of the table."""
     context = _context(case)
     chosen = deployments(table, replicas, context)
     prices = {name: item.price for name, item in case.scenario.inventory.items()}
-    powers = {name: hardware.power.value for name, hardware in case.hardware.items()}
+    powers = {name: hardware.power.value if hardware.power else None for name, hardware in case.hardware.items()}
     total = totals(chosen, prices, powers, context)
     figures = predicted(chosen, context.output_tokens)
     goals = [

@@ -174,7 +174,7 @@ def _optimum(case: Case, problem: PlanningProblem) -> dynamic.Best:
     weights: dict[str, dict[str, Any]] = {
         "devices": dict.fromkeys(items, 1.0),
         "cost": {name: item.price for name, item in items.items()},
-        "power": {name: hardware[name].power.value for name in items},
+        "power": {name: power.value if (power := hardware[name].power) else None for name in items},
         "requests": dict.fromkeys(items, 1.0),
         "tokens": dict.fromkeys(items, problem.output_tokens),
     }

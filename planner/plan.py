@@ -4,7 +4,7 @@ Field names and units are the interface of the plan file; times in it are millis
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from planner.constants import MILLISECONDS_PER_SECOND
@@ -21,10 +21,14 @@ class EngineVersion(NamedTuple):
 
 
 class Latencies(NamedTuple):
-    """Mean latencies at the deployment's full rate [ms]; ``basis`` says how trustworthy they are."""
+    """Mean latencies at the deployment's full rate [ms]; ``basis`` says how trustworthy they are.
+
+    ``itl_ms``: the gap between two tokens while the last chunk of a prompt shares the step.
+    """
 
     ttft_ms: float
     tpot_ms: float
+    itl_ms: float
     basis: str
 
 
@@ -34,12 +38,28 @@ class MemoryBytes(NamedTuple):
     weights: float
     kv_cache: float
     activations: float
+    graphs: float
+    communication: float
+    runtime: float
     reserve: float
     capacity: float
 
 
+class Attention(NamedTuple):
+    """How the model attends: its kernel, its layers by kind, and their kernels' share of the average step."""
+
+    kernel: str
+    layers: dict[str, int]
+    time_share: float
+
+
 class Deployment(NamedTuple):
-    """Replicas of one configuration."""
+    """Replicas of one configuration.
+
+    ``batch_efficiency``: share of a batch's steps in which a request still generates. ``cache_use``: share of the KV
+    cache held by requests that holds tokens. ``preemption``: none, recompute or swap, whichever takes less time.
+    ``bound_by`` names the resource that takes most of a step, and ``bound_by_engine`` what the device calls it.
+    """
 
     name: str
     model: str
@@ -70,7 +90,12 @@ class Deployment(NamedTuple):
     requests_in_flight: float
     predicted: Latencies
     memory_bytes: MemoryBytes
+    attention: Attention
+    batch_efficiency: float
+    cache_use: float
+    preemption: str
     bound_by: str
+    bound_by_engine: str
     time_share: dict[str, float]
 
     def configuration(self) -> Configuration:
@@ -86,17 +111,21 @@ class Deployment(NamedTuple):
             max_num_seqs=self.max_num_seqs,
             max_num_batched_tokens=self.max_num_batched_tokens,
             mean_running=self.mean_running,
+            speculative_tokens=self.speculative_tokens,
             attention_dp=self.attention_dp,
         )
 
 
 class Totals(NamedTuple):
-    """Sums over deployments; cost is None where a price is unknown, power is the rated power of used devices."""
+    """Sums over deployments; cost is None where a price is unknown.
+
+    ``power_w``: rated power of the used devices, None where it is not published.
+    """
 
     devices: int
     idle_devices: dict[str, int]
     cost_usd_per_h: float | None
-    power_w: float
+    power_w: float | None
 
 
 class Predicted(NamedTuple):
@@ -171,7 +200,11 @@ class PlanContext(NamedTuple):
     workload: str
     engine: EngineVersion
     hardware: Mapping[str, str]
+    engines: Mapping[str, Mapping[str, str]]
+    attention_kernel: str
+    attention_layers: Mapping[str, int]
     block_size: int
+    memory_fraction: float
     max_model_len: int
     basis: str
     output_tokens: float
@@ -188,7 +221,9 @@ def deployments(table: ColumnTable, replicas: Sequence[int], context: PlanContex
 def _deployment(table: ColumnTable, i: int, replicas: int, number: int, context: PlanContext) -> Deployment:
     c, f = table.configuration(i), {name: float(values[i]) for name, values in table.figures.items()}
     left = f["capacity_bytes"] - f["weights_bytes"] - f["activations_bytes"]
+    reserve = left - f["kv_cache_bytes"] - f["graphs_bytes"] - f["communication_bytes"] - f["runtime_bytes"]
     share = time_share(f)
+    bound = max(share, key=lambda name: share[name])
     return Deployment(
         name=f"{context.workload}-{c.role}-{number}",
         model=context.model,
@@ -210,22 +245,35 @@ def _deployment(table: ColumnTable, i: int, replicas: int, number: int, context:
         kv_fraction=f["kv_cache_bytes"] / left,
         block_size=context.block_size,
         max_model_len=context.max_model_len,
-        memory_fraction=1 - (left - f["kv_cache_bytes"]) / f["capacity_bytes"],
-        speculative_tokens=0,
+        memory_fraction=context.memory_fraction,
+        speculative_tokens=c.speculative_tokens,
         devices_per_replica=c.devices,
         replicas=replicas,
         devices=replicas * c.devices,
         requests_per_s=replicas * f["rate"],
         requests_in_flight=replicas * f["in_flight"],
-        predicted=Latencies(f["ttft"] * MILLISECONDS_PER_SECOND, f["tpot"] * MILLISECONDS_PER_SECOND, context.basis),
+        predicted=Latencies(
+            ttft_ms=f["ttft"] * MILLISECONDS_PER_SECOND,
+            tpot_ms=f["tpot"] * MILLISECONDS_PER_SECOND,
+            itl_ms=f["itl"] * MILLISECONDS_PER_SECOND,
+            basis=context.basis,
+        ),
         memory_bytes=MemoryBytes(
             weights=f["weights_bytes"],
             kv_cache=f["kv_cache_bytes"],
             activations=f["activations_bytes"],
-            reserve=left - f["kv_cache_bytes"],
+            graphs=f["graphs_bytes"],
+            communication=f["communication_bytes"],
+            runtime=f["runtime_bytes"],
+            reserve=reserve,
             capacity=f["capacity_bytes"],
         ),
-        bound_by=max(share, key=lambda name: share[name]),
+        attention=Attention(context.attention_kernel, dict(context.attention_layers), f["attention_share"]),
+        batch_efficiency=f["batch_efficiency"],
+        cache_use=f["cache_use"],
+        preemption=("swap" if f["swaps"] else "recompute") if f["preempts"] else "none",
+        bound_by=bound,
+        bound_by_engine=context.engines[c.inventory].get(bound, bound),
         time_share=share,
     )
 
@@ -240,19 +288,24 @@ def time_share(figures: Mapping[str, float]) -> dict[str, float]:
 def totals(
     chosen: Sequence[Deployment],
     prices: Mapping[str, float | None],
-    powers: Mapping[str, float],
+    powers: Mapping[str, float | None],
     context: PlanContext,
 ) -> Totals:
     """Sum devices, cost and power; devices left over are counted per inventory."""
     used = {name: sum(d.devices for d in chosen if d.inventory == name) for name in context.idle_before}
-    costs = [(d.devices, prices[d.inventory]) for d in chosen]
-    known = all(price is not None for _, price in costs)
     return Totals(
         devices=sum(used.values()),
         idle_devices={name: before - used[name] for name, before in context.idle_before.items()},
-        cost_usd_per_h=math.fsum(n * (price or 0.0) for n, price in costs) if known else None,
-        power_w=math.fsum(d.devices * powers[d.inventory] for d in chosen),
+        cost_usd_per_h=_sum_known((d.devices, prices[d.inventory]) for d in chosen),
+        power_w=_sum_known((d.devices, powers[d.inventory]) for d in chosen),
     )
+
+
+def _sum_known(items: Iterable[tuple[int, float | None]]) -> float | None:
+    """Return Σ devices × figure, or None where a figure is unknown."""
+    parts = list(items)
+    known = [count * value for count, value in parts if value is not None]
+    return math.fsum(known) if len(known) == len(parts) else None
 
 
 def predicted(chosen: Sequence[Deployment], output_tokens: float) -> Predicted:

@@ -13,12 +13,24 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FORMAT_NAMES: tuple[str, ...] = tuple(FORMATS)
-AXES = ("weight_precision", "kv_precision", "tp", "pp", "ep", "mean_running", "max_num_batched_tokens")
+AXES = (
+    "weight_precision",
+    "kv_precision",
+    "tp",
+    "pp",
+    "ep",
+    "mean_running",
+    "max_num_batched_tokens",
+    "speculative_tokens",
+)
 DECIDED = (*AXES, "max_num_seqs")  # what a column fixes: the searched values and the limit that follows
-RESOURCES = ("compute", "hbm_bandwidth", "link_bandwidth", "latency", "host")
+RESOURCES = ("compute", "vector", "hbm_bandwidth", "link_bandwidth", "latency", "host")
 FIGURES = (
-    "devices", "rate", "ttft", "tpot", "in_flight", "price", "power", "capacity_bytes", "weights_bytes",
-    "kv_cache_bytes", "activations_bytes", *(f"{name}_seconds" for name in RESOURCES),
+    "devices", "rate", "ttft", "tpot", "itl", "in_flight", "attention_share", "batch_efficiency",
+    "cache_use", "preempts", "swaps",
+    "price", "power", "capacity_bytes", "weights_bytes", "kv_cache_bytes", "activations_bytes", "graphs_bytes",
+    "communication_bytes", "runtime_bytes",
+    *(f"{name}_seconds" for name in RESOURCES),
 )  # fmt: skip
 
 
@@ -38,6 +50,7 @@ class Configuration(NamedTuple):
     mean_running: int
     max_num_batched_tokens: int
     max_num_seqs: int
+    speculative_tokens: int = 0
     attention_dp: int = 1
 
     @property
@@ -53,7 +66,8 @@ class Configuration(NamedTuple):
     def label(self) -> str:
         """Short form for people."""
         ep = f" ep{self.ep}" if self.ep > 1 else ""
-        degrees = f"tp{self.tp} pp{self.pp}{ep} {self.weight_precision}"
+        drafts = f", {self.speculative_tokens} drafts" if self.speculative_tokens else ""
+        degrees = f"tp{self.tp} pp{self.pp}{ep} {self.weight_precision}{drafts}"
         return f"{degrees}, {self.max_num_seqs} seqs, {self.max_num_batched_tokens} tokens on {self.inventory}"
 
 
@@ -75,8 +89,10 @@ class ColumnTable:
 
     ``inventory`` (C,) indexes ``inventories``. ``axes`` holds the searched values and max_num_seqs, arrays of shape
     (C,), with precisions as indices into ``FORMATS``. ``figures`` holds arrays of shape (C,): devices; rate
-    [request/s]; ttft, tpot [s]; in_flight [request]; price [USD/h] and power [W] of one device (price is NaN where
-    unknown); sizes on the fullest device [byte]; and the seconds per step that each resource alone would need.
+    [request/s]; ttft, tpot, itl [s]; in_flight [request]; attention_share, batch_efficiency and cache_use [1]; preempts
+    and swaps (1 or 0: short of cache, a request gives way, and its cache is moved rather than computed again); price
+    [USD/h] and power [W] of one device (price is NaN where unknown); sizes on the fullest device [byte]; and the
+    seconds per step that each resource alone would need.
     ``meets_limits`` (C,) tells whether the latency limits hold.
     """
 

@@ -49,3 +49,12 @@ def _even_run(values: Sequence[int | str]) -> int:
 def grouped(count: int) -> str:
     """Return a whole number with its thousands set apart."""
     return f"{count:,}".replace(",", " ")
+
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "u"))
+
+
+def scaled(value: float, unit: str) -> str:
+    """Return a value with a decimal prefix to its unit: ``1.25 Gflop``."""
+    size, prefix = next((pair for pair in _PREFIXES if abs(value) >= pair[0]), _PREFIXES[-1])
+    return f"{value / size:.4g} {prefix}{unit}"

@@ -13,6 +13,7 @@ from planner.schema.scenario import Goal, Workload
 from planner.yaml_io import Document, Loc
 
 MEDIAN = 0.5
+_ROUNDED = 0.5  # output_tokens is whole, the mean of a range may not be
 
 
 class Parts(NamedTuple):
@@ -52,6 +53,8 @@ def _models(parts: Parts) -> Iterator[Finding]:
         if limit and model.max_model_len and model.max_model_len > limit:
             yield ("models", name, "max_model_len"), f"at most {limit} token: the architecture's own limit"
         own = (architecture.precision,) if architecture else ()
+        if architecture and model.sparse_attention and not dict(architecture.attention_layers).get("gqa"):
+            yield ("models", name, "sparse_attention"), f"{architecture.name} has no layer of full attention to replace"
         for precision in model.precisions or own:
             if parts.engine and precision not in parts.engine.weight_precisions.value:
                 known = ", ".join(parts.engine.weight_precisions.value)
@@ -67,6 +70,8 @@ def _inventory(parts: Parts) -> Iterator[Finding]:
             yield ("inventory", name, "reserved_devices"), "leaves no device to plan with"
         if item.price is None and any(goal.metric == "cost" for goal in goals):
             yield ("inventory", name, "price"), "is required to minimise cost; write it like '2.50 USD/h'"
+        if hardware and hardware.power is None and any(goal.metric == "power" for goal in goals):
+            yield ("inventory", name, "hardware"), f"{hardware.name} has no published power to minimise"
         if hardware and parts.engine and hardware.vendor not in parts.engine.vendors:
             vendors = ", ".join(parts.engine.vendors)
             message = f"{parts.engine.name} runs on devices of {vendors}, not {hardware.vendor}"
@@ -95,8 +100,14 @@ def _workloads(parts: Parts) -> Iterator[Finding]:
                 (*loc, "model"),
                 f"no model '{workload.model}' in this scenario; {did_you_mean(workload.model, names)}",
             )
+        if workload.output_range:
+            least, most = workload.output_range
+            if least > most or abs((least + most) / 2 - workload.output_tokens) > _ROUNDED:
+                message = f"must go up, with a mean of output_tokens, {workload.output_tokens:g} token"
+                yield (*loc, "output_range"), message
         limit = _length_limit(parts, workload)
-        total = workload.input_tokens + workload.output_tokens
+        most = workload.output_range[1] if workload.output_range else workload.output_tokens
+        total = workload.input_tokens + most
         if limit and total > limit:
             message = f"with the output, requests of {total:g} token exceed the model's limit of {limit:g} token"
             yield (*loc, "input_tokens"), message

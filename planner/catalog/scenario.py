@@ -13,19 +13,20 @@ from planner.catalog.checks import Parts, cross_problems
 from planner.catalog.specs import Loaded
 from planner.catalog.validate import schema_problems, valid_parts
 from planner.errors import InputError, Problem, did_you_mean
-from planner.schema.architecture import Architecture
+from planner.schema.architecture import Architecture, AttentionKind
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
 from planner.schema.hardware import Hardware
-from planner.schema.scenario import Scenario
+from planner.schema.scenario import Scenario, ServedModel
 from planner.yaml_io import Document, Loc
 
 L = TypeVar("L")
 
 
 def scenario_names() -> tuple[str, ...]:
-    """Return the shipped scenarios, sorted."""
-    return tuple(sorted(path.stem for path in resources.shipped("scenarios").glob("*.yaml")))
+    """Return the shipped scenarios, sorted; those of published systems as rows/NAME."""
+    folder = resources.shipped("scenarios")
+    return tuple(sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")))
 
 
 def find_scenario(path: Path) -> Path:
@@ -34,10 +35,12 @@ def find_scenario(path: Path) -> Path:
     Raises:
         InputError: neither a file nor a shipped name.
     """
-    if path.suffix or len(path.parts) > 1 or _exists(path):
+    if path.suffix or _exists(path):
         return path
-    if path.name in scenario_names():
-        return resources.shipped("scenarios") / f"{path.name}.yaml"
+    if path.as_posix() in scenario_names():
+        return resources.shipped("scenarios") / f"{path.as_posix()}.yaml"
+    if len(path.parts) > 1:
+        return path
     message = f"neither a file nor a shipped scenario; {did_you_mean(path.name, scenario_names())}"
     raise InputError.single(str(path), message)
 
@@ -95,15 +98,27 @@ def _case(document: Document, folder: Path) -> Case:
     if problems or scenario is None or parts.engine is None or parts.efficiencies is None:
         raise InputError(problems)
     version = scenario.engine.version or parts.engine.versions[-1]
+    architectures = {name: as_served(scenario.models[name], a) for name, a in parts.architectures.items()}
     return Case(
         scenario=scenario,
-        architectures=parts.architectures,
+        architectures=architectures,
         hardware=parts.hardware,
         engine=parts.engine,
         engine_version=version,
         efficiencies=parts.efficiencies,
         specifications=tuple(named.specifications),
     )
+
+
+def as_served(model: ServedModel, architecture: Architecture) -> Architecture:
+    """Return the architecture with its full attention replaced where a sparse form of it is served."""
+    sparse = model.sparse_attention
+    if sparse is None:
+        return architecture
+    names: dict[AttentionKind, AttentionKind] = {"gqa": "nsa"}
+    layers = {names.get(kind, kind): count for kind, count in architecture.attention_layers.items()}
+    sizes = {f"nsa_{name}": value for name, value in sparse.model_dump(exclude={"kind"}).items()}
+    return architecture._replace(attention_layers=layers, **sizes)
 
 
 class _Named:

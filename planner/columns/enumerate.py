@@ -10,6 +10,7 @@ from planner.catalog.case import Case
 from planner.columns.evaluate import Axes, figures
 from planner.columns.grid import searched_values, sequence_limits
 from planner.columns.legality import LegalityRule, limits, rules
+from planner.columns.memory import ledger
 from planner.columns.setting import Setting, settings
 from planner.table import (
     AXES,
@@ -128,25 +129,18 @@ def _values(setting: Setting, axes: Axes, allowed: Floats) -> dict[str, Floats]:
     needed = found["slots_needed"]
     given = allowed if needed.ndim == 1 else _smallest(allowed, needed)
     with np.errstate(all="ignore"):
-        activations = (
-            found["activations_bytes_per_token"] * axes["max_num_batched_tokens"]
-            + found["activations_bytes_per_request"] * given
-        )
-        kv_needed = found["kv_bytes_per_token"] * np.minimum(
-            found["kv_likely_tokens"], found["kv_tokens_per_request"] * given
-        )
-        kv_cache = setting.usable_bytes - found["weights_bytes"] - activations
+        kv_needed = np.minimum(found["kv_likely_bytes"], found["kv_request_bytes"] * given)
+        parts = ledger(setting, found, axes, given)
     return {
         **axes,
         **found,
         "max_num_seqs": given,
         "devices": axes["tp"] * axes["pp"],
-        "activations_bytes": activations,
-        "kv_cache_bytes": kv_cache,
+        **parts,
         "kv_needed_bytes": kv_needed,
         "capacity_bytes": np.array(setting.hardware.memory.capacity.value),
         "price": np.array(np.nan if setting.item.price is None else setting.item.price),
-        "power": np.array(setting.hardware.power.value),
+        "power": np.array(np.nan if setting.hardware.power is None else setting.hardware.power.value),
     }
 
 

@@ -65,6 +65,13 @@ GRID: tuple[Variable, ...] = (
         "most tokens of a step: the chunk budget",
         "doublings around the engines' defaults of 2048 and 8192",
     ),
+    Variable(
+        "speculative_tokens",
+        (0,),
+        "search.speculative_tokens",
+        "draft tokens verified per request and step",
+        "none, unless the scenario gives the model drafts: then none up to as many as it gives acceptances",
+    ),
 )
 
 DERIVED: tuple[tuple[str, str], ...] = (
@@ -92,8 +99,13 @@ def searched_values(search: Search, model: ServedModel, architecture: Architectu
         "ep": search.ep or (None if architecture.num_experts else (1,)),
         "mean_running": search.mean_running,
         "max_num_batched_tokens": search.max_num_batched_tokens,
+        "speculative_tokens": search.speculative_tokens or _drafts(model),
     }
     return {variable.name: chosen[variable.name] or variable.values for variable in GRID}
+
+
+def _drafts(model: ServedModel) -> tuple[int, ...] | None:
+    return tuple(range(len(model.speculative.acceptance) + 1)) if model.speculative else None
 
 
 def sequence_limits(search: Search) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from planner.columns.setting import Setting
+from planner.columns.values import multiplies_in
 from planner.schema.precision import FORMATS
 from planner.schema.scenario import Workload
 from planner.table import Floats
@@ -34,7 +35,10 @@ class LegalityRule(NamedTuple):
 
 
 def _multiplies(setting: Setting) -> list[bool]:
-    return [f.compute in setting.hardware.peak_flops for f in FORMATS.values()]
+    """Whether every part of the model can be multiplied, for each format its weights may be asked for in."""
+    formats = setting.architecture.formats
+    parts = [formats.get(name, (name,)) for name in FORMATS]
+    return [all(multiplies_in(setting.hardware, part) for part in set(names)) for names in parts]
 
 
 def _widths_broken(s: Setting, v: Values) -> Any:
@@ -124,10 +128,10 @@ ENGINE_RULES: dict[str, LegalityRule] = {
         LegalityRule(
             "longest_request_fits",
             "the KV cache must hold one request of max_model_len",
-            lambda s, v: v["kv_cache_bytes"] < v["kv_bytes_per_token"] * s.max_model_len,
+            lambda s, v: v["kv_cache_bytes"] < v["kv_longest_request_bytes"],
             lambda s, v: (
                 f"{_gigabytes(v['kv_cache_bytes'])} left, "
-                f"{_gigabytes(v['kv_bytes_per_token'] * s.max_model_len)} needed for {s.max_model_len} tokens"
+                f"{_gigabytes(v['kv_longest_request_bytes'])} needed for {s.max_model_len} tokens"
             ),
         ),
     )
@@ -138,12 +142,21 @@ MEMORY_RULE = LegalityRule(
     "weights and activations exceed the usable memory",
     lambda s, v: v["kv_cache_bytes"] <= 0,
     lambda s, v: (
-        f"{_gigabytes(v['weights_bytes'])} weights and {_gigabytes(v['activations_bytes'])} activations "
-        f"in {_gigabytes(s.usable_bytes)}"
+        f"{_gigabytes(v['weights_bytes'])} weights, {_gigabytes(v['activations_bytes'])} activations and "
+        f"{_gigabytes(v['graphs_bytes'] + v['communication_bytes'] + v['runtime_bytes'])} buffers "
+        f"of {_gigabytes(v['capacity_bytes'])}"
     ),
 )
 
 LOAD_RULES: tuple[LegalityRule, ...] = (
+    LegalityRule(
+        "prompt_exceeds_budget",
+        "the engine does not cut prompts, and one does not fit max_num_batched_tokens",
+        lambda s, v: (
+            (v["max_num_batched_tokens"] < s.workload.input_tokens) & (not s.engine.scheduling.chunked_prefill.value)
+        ),
+        lambda s, v: f"{s.workload.input_tokens:.0f} prompt tokens, {v['max_num_batched_tokens']:.0f} in a step",
+    ),
     LegalityRule(
         "prefill_cannot_keep_up",
         "prompts arrive faster than the chunk budget prefills them, or nearly so",
@@ -183,5 +196,5 @@ def rules(setting: Setting) -> tuple[LegalityRule, ...]:
 
 def limits(workload: Workload) -> dict[str, float]:
     """Return the latency limits of a workload by figure [s]."""
-    both = (("ttft", workload.slo.ttft), ("tpot", workload.slo.tpot))
-    return {name: limit for name, limit in both if limit is not None}
+    asked = {name: getattr(workload.slo, name) for name in ("ttft", "tpot", "itl")}
+    return {name: limit for name, limit in asked.items() if limit is not None}

@@ -9,36 +9,31 @@ from planner.errors import InternalError
 
 
 class _Printer(NumPyPrinter):  # type: ignore[misc]
-    """Prints code that broadcasts: SymPy's own Max and Min stack arrays of one shape only."""
+    """Prints the functions of ``planner.costs.functions`` as code that broadcasts."""
 
-    def _print_Max(self, expr: sympy.Max) -> str:
-        return self._nested("numpy.maximum", expr.args)
+    def _print_Larger(self, expr: sympy.Expr) -> str:
+        return f"numpy.maximum({self._print(expr.args[0])}, {self._print(expr.args[1])})"
 
-    def _print_Min(self, expr: sympy.Min) -> str:
-        return self._nested("numpy.minimum", expr.args)
+    def _print_Smaller(self, expr: sympy.Expr) -> str:
+        return f"numpy.minimum({self._print(expr.args[0])}, {self._print(expr.args[1])})"
 
-    def _print_Piecewise(self, expr: sympy.Piecewise) -> str:
-        (value, condition), (otherwise, last) = expr.args
-        if last != sympy.true:
-            msg = f"a piecewise expression needs two branches, the second unconditional: {expr}"
-            raise InternalError(msg)
-        return f"numpy.where({self._print(condition)}, {self._print(value)}, {self._print(otherwise)})"
+    def _print_Either(self, expr: sympy.Expr) -> str:
+        flag, yes, no = (self._print(arg) for arg in expr.args)
+        return f"numpy.where({flag} > 0, {yes}, {no})"
+
+    def _print_Tiled(self, expr: sympy.Expr) -> str:
+        return f"({self._print(expr.expanded())})"
 
     def _print_Pow(self, expr: sympy.Pow, rational: bool = False) -> str:
         if expr.exp == sympy.Rational(1, 3):
             return f"numpy.cbrt({self._print(expr.base)})"
         return str(super()._print_Pow(expr, rational=rational))
 
-    def _nested(self, function: str, args: tuple[sympy.Expr, ...]) -> str:
-        first, *rest = sorted(args, key=sympy.default_sort_key)
-        text = self._print(first)
-        for arg in rest:
-            text = f"{function}({text}, {self._print(arg)})"
-        return str(text)
-
 
 def source(expressions: Expressions) -> str:
-    """Return the source of ``kernel(*, <every symbol>) -> dict`` for a set of expressions.
+    """Return the source of ``kernel(*, <symbols>, **others) -> dict`` for a set of expressions.
+
+    It takes the symbols the expressions hold, and ignores the others of the table.
 
     Raises:
         InternalError: an expression holds a symbol that neither the table nor a definition explains.
@@ -50,7 +45,9 @@ def source(expressions: Expressions) -> str:
     results = dict(zip(expressions.outputs, reduced[len(names) :], strict=True))
     returned = [(sympy.Symbol(f"_result_{name}"), expr) for name, expr in results.items()]
     steps = _ordered([*common, *zip(names, reduced, strict=False), *returned])
-    lines = ["import numpy", "", "", f"def kernel(*, {', '.join(ARGUMENTS)}):"]
+    needed = set().union(*(expr.free_symbols for _, expr in steps)) if steps else set()
+    arguments = [name for name in ARGUMENTS if name in {str(symbol) for symbol in needed}]
+    lines = ["import numpy", "", "", f"def kernel(*, {', '.join(arguments)}, **others):"]
     lines += [f"    {symbol} = {printer.doprint(expr)}" for symbol, expr in steps]
     pairs = ", ".join(f"{name!r}: _result_{name}" for name in results)
     return "\n".join([*lines, f"    return {{{pairs}}}", ""])

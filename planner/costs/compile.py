@@ -24,7 +24,7 @@ Kernel = Callable[..., Arrays]
 
 
 @functools.cache
-def compiled(attention: str, ffn: str) -> Kernel:
+def compiled(attention: tuple[str, ...], ffn: tuple[str, ...], device: str) -> Kernel:
     """Return the cost function of a structure.
 
     It takes every symbol of the table by name (numbers or arrays that broadcast together) and returns the
@@ -33,11 +33,11 @@ def compiled(attention: str, ffn: str) -> Kernel:
     Raises:
         InternalError: the expressions hold a symbol the table does not define.
     """
-    name = f"costs_{attention}_{ffn}_{_fingerprint()}"
+    name = "_".join(("costs", *attention, *ffn, device, _fingerprint()))
     path = _cache_folder()
     file = path / f"{name}.py" if path else None
     if file is None or not file.is_file():
-        source = _generate(attention, ffn)
+        source = _generate(attention, ffn, device)
         if file is None or not _write(file, source):
             return _execute(source)
     return _import(name, file)
@@ -99,9 +99,9 @@ def _execute(source: str) -> Kernel:
     return kernel
 
 
-def _generate(attention: str, ffn: str) -> str:
+def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str) -> str:
     """Return Python source of the cost function (imports SymPy: a cold run only)."""
     from planner.costs import codegen, serving
     from planner.costs.structure import Structure
 
-    return codegen.source(serving.expressions(Structure(attention, ffn)))
+    return codegen.source(serving.expressions(Structure(attention, ffn, device)))

@@ -1,19 +1,30 @@
-"""From steps to what a user feels: rate, TTFT and TPOT of one replica with chunked prefill.
+"""From steps to what a user feels: rate, TTFT and TPOT of one replica.
 
-Requests arrive as a Poisson stream. A step carries one token of each of the b decoding requests and, while a
-prompt waits, prompt tokens up to the token budget. b is given; rate, latencies and the room that b needs follow
-in closed form. All quantities are means; docs/explanation/serving-model.md derives them.
+Requests arrive as a Poisson stream. A step carries one token (with drafts, a few) of each of the b decoding requests
+and, while a prompt waits, prompt tokens up to the token budget; engines that do not mix run the prompts in a step of
+their own. b is given; rate, latencies and the room that b needs follow in closed form. All quantities are means;
+docs/explanation/serving-model.md derives them.
 """
 
 from dataclasses import dataclass
 
 import sympy
 
+from planner.costs import batching
 from planner.costs import symbols as s
+from planner.costs.functions import Larger, Smaller, either
 from planner.costs.memory import activations, kv_cache, weights
-from planner.costs.step import Step, chunk_batch, decode_batch, stage_step
+from planner.costs.step import (
+    Step,
+    busiest_rank,
+    chunk_batch,
+    decode_batch,
+    draft_seconds,
+    rank_running,
+    stage_step,
+)
 from planner.costs.structure import Structure
-from planner.costs.work import ZERO, Batch, Definitions, Expressions
+from planner.costs.work import ONE, ZERO, Batch, Definitions, Expressions
 from planner.table import RESOURCES
 
 
@@ -24,74 +35,201 @@ def expressions(structure: Structure) -> Expressions:
     return Expressions(define.items, outputs)
 
 
+def _batched(
+    structure: Structure,
+    figures: dict[str, sympy.Expr],
+    decoding: sympy.Expr,
+    first: "_FirstToken",
+    define: Definitions,
+) -> dict[str, sympy.Expr]:
+    """Return the figures with those of request-level batching, where that is the policy."""
+    pace = batching.Pace(decoding, first.prefill, first.service, first.host)
+    changed = batching.figures(structure, pace, define)
+    chosen = {name: either(s.request_batches, changed.get(name, figure), figure) for name, figure in figures.items()}
+    return chosen | {
+        "batch_efficiency": batching.efficiency(),
+        "cache_use": batching.use_of_cache(),
+        "preempts": either(s.whole_reserved, 0, 1),
+    }
+
+
 def _latencies(structure: Structure, define: Definitions) -> dict[str, sympy.Expr]:
     load = _load(define)
-    decode = _step(structure, decode_batch(s.padded_batch, s.running), s.captured, "decode", define)
-    mixed = _step(structure, chunk_batch(load.chunk), ZERO, "mixed", define)
-    full = define("full_step", stage_step(structure, chunk_batch(load.budget), captured=ZERO).total)
+    steps = _steps(structure, load, define)
+    decode, mixed = steps.decode, steps.mixed
 
     # With p stages, p micro-batches go round and none overtakes: a round takes p times its longest step, so one
-    # prompt slows all of them (the bubbles of Sarathi-Serve, OSDI 2024, §3.3).
-    slowed = 1 - (1 - load.mixed_share) ** s.pp
+    # prompt slows all of them (the bubbles of Sarathi-Serve, OSDI 2024, §3.3). So do d attention ranks in lock step.
+    slowed = 1 - (1 - load.mixed_share) ** (s.pp * s.dp)
     fluid = define("fluid_step", decode.total + slowed * (mixed.total - decode.total))
     spread = _spread(structure, define("stretch", fluid / decode.total), define)
-    tpot = define("tpot_mean", s.pp * (fluid + decode.total * spread.slowdown))
+    preemption, swaps = _preemption(structure, steps.full, load, define)
+    tpot_fluid = s.pp * fluid / s.accepted
+    tpot = define("tpot_mean", tpot_fluid + s.pp * decode.total / s.accepted * spread.slowdown + preemption)
     rate = define("replica_rate", s.running / (tpot * (s.osl - 1)))
 
-    # Prompts queue for the budget: M/D/1 with the service time of a prompt at full budget (DistServe, OSDI
-    # 2024, §3.1, eq. 1), after the step that is running, which is a long one more often than not.
-    service = define("prompt_service", s.isl / load.budget * full)
-    prefill_load = define("prompt_load", rate * service)
-    squares = load.mixed_share * mixed.total**2 + (1 - load.mixed_share) * decode.total**2
-    residual = squares / (2 * (load.mixed_share * mixed.total + (1 - load.mixed_share) * decode.total))
-    # Behind another prompt, a prompt starts inside a step and ends half a step later than its own tokens take.
-    straddle = prefill_load * mixed.total / 2
-    wait = prefill_load * service / (2 * (1 - prefill_load)) + residual + straddle
-    prefill = define("prefill_time", sympy.Max(1, s.isl / load.chunk) * mixed.total * s.pp)
-    ttft = define("ttft_mean", s.host_request + s.host_prompt_token * s.isl + wait + prefill)
-    prefilling = define("prefilling", sympy.Max(1, rate * prefill))
-    return {
+    first = _first_token(load, steps, rate, define)
+    prefilling = define("prefilling", Larger(1, rate / s.dp * first.prefill))
+    slots = define("slots", _slots(prefilling, spread.dispersion))
+    figures = {
         "rate": rate,
         "tpot": tpot,
-        "ttft": ttft,
-        "in_flight": rate * (ttft + (s.osl - 1) * tpot),
-        "prefill_load": prefill_load,
+        "ttft": first.total,
+        "itl": s.pp * steps.worst,
+        "swaps": swaps,
+        "in_flight": rate * (first.total + (s.osl - 1) * tpot),
+        "prefill_load": first.load,
         "prefill_inflow": load.inflow,
         "prefill_budget": load.budget,
-        "slots_needed": _slots(prefilling, spread.dispersion),
-        "kv_likely_tokens": kv_cache.likely_tokens(prefilling, spread.dispersion),
+        "slots_needed": slots,
+        "kv_likely_bytes": kv_cache.needed_bytes(structure, slots, prefilling, spread.dispersion),
+        # Parts that a closed loop of clients puts together in its own way (planner/columns/closed_loop.py).
+        "tpot_steady": tpot_fluid,
+        "decode_seconds": s.pp * decode.total / s.accepted,
+        "prefill_seconds": first.prefill,
+        "residual_seconds": first.residual,
+        "host_request_seconds": first.host,
+        "prompt_service_seconds": first.service,
         **_average_resources(decode, mixed, load.mixed_share),
     }
+    return _batched(structure, figures, s.pp * decode.total, first, define)
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstToken:
+    """Parts of TTFT [s], and the share of its time that a rank works on prompts.
+
+    ``service``: of one prompt among many; ``residual``: of the step that is running; ``prefill``: of one prompt alone.
+    """
+
+    total: sympy.Expr
+    load: sympy.Expr
+    service: sympy.Expr
+    residual: sympy.Expr
+    prefill: sympy.Expr
+    host: sympy.Expr
+
+
+def _first_token(load: "_Load", steps: "_Steps", rate: sympy.Expr, define: Definitions) -> _FirstToken:
+    """What a request waits for.
+
+    Prompts queue for the budget of their rank: M/D/1 with the service time of a prompt at full budget (DistServe,
+    OSDI 2024, §3.1, eq. 1), after the step that is running, which is a long one more often than not.
+    """
+    decode, mixed = steps.decode, steps.mixed
+    service = define("prompt_service", s.isl / load.budget * steps.full)
+    busy = define("prompt_load", rate / s.dp * service)
+    squares = load.mixed_share * mixed.total**2 + (1 - load.mixed_share) * decode.total**2
+    residual = define(
+        "residual_time", squares / (2 * (load.mixed_share * mixed.total + (1 - load.mixed_share) * decode.total))
+    )
+    # Behind another prompt, a prompt starts inside a step and ends half a step later than its own tokens take.
+    straddle = busy * mixed.total / 2
+    wait = busy * service / (2 * (1 - busy)) + residual + straddle
+    prefill = define("prefill_time", Larger(1, s.isl / load.chunk) * mixed.total * s.pp)
+    host = define("host_time", s.host_request + s.host_prompt_token * s.isl)
+    return _FirstToken(define("ttft_mean", host + wait + prefill), busy, service, residual, prefill, host)
 
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """Prompt tokens of a step on one stage.
+    """Prompt tokens of a step on one stage of one attention rank.
 
     ``budget``: room beside the decoding requests. ``inflow``: what must be prefilled per step so that as many
     requests start as finish. ``chunk``: what a step with a prompt carries. ``mixed_share``: share of such steps.
+    ``group``: prompt tokens over all attention ranks in a step in which any of them has a prompt.
     """
 
     budget: sympy.Expr
     inflow: sympy.Expr
     chunk: sympy.Expr
     mixed_share: sympy.Expr
+    group: sympy.Expr
 
 
 def _load(define: Definitions) -> _Load:
-    decoding = s.running / s.pp
-    budget = define("prompt_budget", s.token_budget - decoding)
-    inflow = define("prompt_inflow", decoding * s.isl / (s.osl - 1))
-    # A prompt, or what has come in meanwhile, or the whole budget: the next prompt fills up what is left.
-    chunk = define("chunk", sympy.Min(budget, sympy.Max(s.isl, inflow)))
-    return _Load(budget, inflow, chunk, define("mixed_share", inflow / chunk))
+    decoding = rank_running()
+    rows = decoding * (1 + s.drafts)
+    budget = define("prompt_budget", s.token_budget - either(s.mixed_steps, rows, 0))
+    inflow = define("prompt_inflow", decoding * s.isl * s.accepted / (s.osl - 1))
+    # A prompt, or what has come in meanwhile, or the whole budget: the next prompt fills up what is left, unless the
+    # engine does not cut prompts.
+    filled = Smaller(budget, Larger(s.isl, inflow))
+    whole = s.isl * Larger(1, sympy.floor(filled / s.isl))
+    chunk = define("chunk", either(s.chunked, filled, whole))
+    share = define("mixed_share", inflow / chunk)
+    group = define("group_chunk", s.dp * inflow / (1 - (1 - share) ** s.dp))
+    return _Load(budget, inflow, chunk, share, group)
 
 
-def _step(structure: Structure, batch: Batch, captured: sympy.Expr, name: str, define: Definitions) -> Step:
-    """Return a step whose total and resources are names."""
-    step = stage_step(structure, batch, captured=captured)
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """A decode step, a step with the usual chunk, and times of a full step and of the worst one."""
+
+    decode: Step
+    mixed: Step
+    full: sympy.Expr
+    worst: sympy.Expr
+
+
+def _steps(structure: Structure, load: _Load, define: Definitions) -> _Steps:
+    draft = define("draft_step", s.drafts * draft_seconds(structure))
+    decode = _step(structure, decode_batch(s.padded_batch, s.running), "decode", define, s.captured, draft)
+    chunk = _step(structure, _prompts(load.chunk, load.group), "chunk", define, ZERO, s.mixed_steps * draft)
+    full = _step(structure, _prompts(load.budget, None), "full", define, ZERO, s.mixed_steps * draft)
+    crowd = define("crowded_chunk", _crowded(load))
+    worst = _step(structure, _prompts(crowd, None, last=True), "worst", define, ZERO, s.mixed_steps * draft)
+
+    def stalled(step: sympy.Expr) -> sympy.Expr:
+        """A prompt's step, and where prompts do not share it the decode step that waits for it."""
+        return either(s.mixed_steps, step, decode.total + step)
+
+    mixed = Step(
+        define("mixed_step", stalled(chunk.total)),
+        {name: stalled_resource(chunk.resources[name], decode.resources[name]) for name in RESOURCES},
+        stalled_resource(chunk.attention, decode.attention),
+    )
+    return _Steps(decode, mixed, full.total, define("worst_token_step", stalled(worst.total)))
+
+
+def _crowded(load: _Load) -> sympy.Expr:
+    """Prompt tokens of a crowded step, within the budget: z standard deviations of the prompts that come per step."""
+    likely = load.inflow + s.occupancy_sigmas * sympy.sqrt(load.inflow * s.isl)
+    return Larger(load.chunk, Smaller(load.budget, likely))
+
+
+def stalled_resource(prompt: sympy.Expr, decode: sympy.Expr) -> sympy.Expr:
+    """Time of a resource in a step that carries a prompt, and in the decode step that waits for it."""
+    return either(s.mixed_steps, prompt, prompt + decode)
+
+
+def _prompts(tokens: sympy.Expr, group: sympy.Expr | None, *, last: bool = False) -> Batch:
+    """Prompt tokens with the rank's decoding requests, or without them where the engine does not mix."""
+    return chunk_batch(tokens, group, decoding=either(s.mixed_steps, busiest_rank(), 0), last=last)
+
+
+def _step(
+    structure: Structure, batch: Batch, name: str, define: Definitions, captured: sympy.Expr, draft: sympy.Expr
+) -> Step:
+    """Return a step whose parts are names."""
+    step = stage_step(structure, batch, captured=captured, draft=draft)
     resources = {key: define(f"{name}_{key}", value) for key, value in step.resources.items()}
-    return Step(define(f"{name}_step", step.total), resources)
+    return Step(define(f"{name}_step", step.total), resources, define(f"{name}_attention_time", step.attention))
+
+
+def _preemption(
+    structure: Structure, full: sympy.Expr, load: _Load, define: Definitions
+) -> tuple[sympy.Expr, sympy.Expr]:
+    """What preemption adds to TPOT [s], and 1 where it swaps, 0 where it computes a request's tokens again.
+
+    The cache holds z standard deviations above the mean, so it is short in a share Φ(−z) of the time. The cheaper of
+    recomputing at full budget and of moving the cache out and in (PagedAttention, Kwon et al., SOSP 2023, §4.5).
+    A cache that is reserved whole is never short.
+    """
+    again = define("recompute_time", kv_cache.mean_tokens() / load.budget * full)
+    swap = define("swap_time", 2 * kv_cache.request_bytes(structure, kv_cache.mean_tokens()) / s.host_link)
+    each = either(s.whole_reserved, 0, Smaller(again, swap))
+    return define("preemption_time", s.overflow_share * each / s.osl), either(again - swap, 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,41 +251,56 @@ def _spread(structure: Structure, stretch: sympy.Expr, define: Definitions) -> _
     tests/validation/test_simulation.py holds the outcome against a simulation.
     """
     whole, half = (
-        define(name, stage_step(structure, decode_batch(running / s.pp, running), captured=sympy.Integer(1)).total)
+        define(name, stage_step(structure, decode_batch(running / (s.pp * s.dp), running), captured=ONE).total)
         for name, running in (("smooth_step", s.running), ("smooth_half_step", s.running / 2))
     )
     elasticity = define("elasticity", 2 * (1 - half / whole))
-    dispersion = define("dispersion", stretch**2 / sympy.Max(1 - elasticity, sympy.Rational(1, 10)))
-    return _Spread(dispersion, elasticity * dispersion / s.running)
+    dispersion = define("dispersion", stretch**2 / Larger(1 - elasticity, sympy.Rational(1, 10)))
+    return _Spread(dispersion, elasticity * dispersion * s.dp / s.running)
 
 
 def _slots(prefilling: sympy.Expr, dispersion: sympy.Expr) -> sympy.Expr:
-    """Requests a replica must be allowed to run so that the limit is rarely reached.
+    """Requests an attention rank must be allowed to run so that the limit is rarely reached.
 
     Mean decoding and prefilling, and z standard deviations of their number; but once the token budget is full of
-    decodes and the prompts they need, no more can be running whatever the limit: b_s = p·M·(n_o−1)/(n_i+n_o−1).
+    decodes and the prompts they need, no more can be running whatever the limit: b_s = p·M·(n_o−1)/(n_i+n_o−1), for one
+    token per step.
     """
-    saturated = s.pp * s.token_budget * (s.osl - 1) / (s.isl + s.osl - 1)
-    deviations = s.occupancy_sigmas * sympy.sqrt(s.running * dispersion + prefilling)
+    running = s.running / s.dp
+    rows = (1 + s.drafts) * (s.osl - 1) + s.accepted * s.isl
+    saturated = s.pp * s.token_budget * (s.osl - 1) / rows
+    deviations = s.occupancy_sigmas * sympy.sqrt(running * dispersion + prefilling)
     least = s.occupancy_sigmas * sympy.sqrt(prefilling)
-    return s.running + prefilling + sympy.Max(least, sympy.Min(deviations, saturated - s.running))
+    return running + prefilling + Larger(least, Smaller(deviations, saturated - running))
 
 
 def _average_resources(decode: Step, mixed: Step, mixed_share: sympy.Expr) -> dict[str, sympy.Expr]:
-    """Time each resource alone would need in the average step [s]; a share of steps carries a prompt."""
-    return {
-        f"{name}_seconds": mixed_share * mixed.resources[name] + (1 - mixed_share) * decode.resources[name]
-        for name in RESOURCES
-    }
+    """Parts of the average step [s]: a share of steps carries a prompt.
+
+    The time each resource alone would need; and the share [1] of attention kernels in the whole.
+    """
+
+    def mean(prompt: sympy.Expr, other: sympy.Expr) -> sympy.Expr:
+        return mixed_share * prompt + (1 - mixed_share) * other
+
+    attention = mean(mixed.attention, decode.attention) / mean(mixed.total, decode.total)
+    alone = {f"{name}_seconds": mean(mixed.resources[name], decode.resources[name]) for name in RESOURCES}
+    return {**alone, "attention_share": attention}
 
 
 def _memory(structure: Structure) -> dict[str, sympy.Expr]:
+    reserved = kv_cache.reserved_bytes(structure)
     return {
         "weights_bytes": weights.device_bytes(structure),
         "activations_bytes_per_token": activations.bytes_per_token(structure),
+        "context_workspace_bytes": activations.context_bytes(structure),
         "activations_bytes_per_request": activations.bytes_per_request(),
-        "kv_bytes_per_token": kv_cache.bytes_per_token(structure),
-        "kv_tokens_per_request": kv_cache.blocks(s.isl + s.osl),
+        "kv_bytes_per_token": kv_cache.token_bytes(structure),
+        "kv_mean_request_bytes": either(
+            s.whole_reserved, reserved, kv_cache.request_bytes(structure, kv_cache.mean_tokens())
+        ),
+        "kv_request_bytes": reserved,
+        "kv_longest_request_bytes": kv_cache.request_bytes(structure, kv_cache.blocks(s.longest)),
         "parameters": weights.total_parameters(structure),
         "active_parameters": weights.active_parameters(structure),
     }

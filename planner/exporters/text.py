@@ -10,6 +10,7 @@ _GB = 1e9
 _LEFT = ("deployment", "inventory", "bound by")
 _BOUND = {
     "compute": "compute",
+    "vector": "element-wise work",
     "hbm_bandwidth": "memory bandwidth",
     "link_bandwidth": "links",
     "latency": "launch and link latency",
@@ -59,17 +60,41 @@ def _deployments(plan: Plan) -> list[str]:
             f"{d.predicted.ttft_ms:.0f} ms",
             f"{d.predicted.tpot_ms:.1f} ms",
             f"{d.memory_bytes.kv_cache / _GB:.1f} GB",
-            f"{_BOUND[d.bound_by]} {d.time_share[d.bound_by]:.0%}",
+            _bound(d),
         )
         for d in plan.deployments
     ]
     return aligned(headers, rows, _LEFT)
 
 
+def _bound(d: Deployment) -> str:
+    engine = "" if d.bound_by_engine == d.bound_by else f" ({d.bound_by_engine})"
+    return f"{_BOUND[d.bound_by]}{engine} {d.time_share[d.bound_by]:.0%}"
+
+
+def _attention(d: Deployment, *, several: bool) -> str:
+    layers = ", ".join(f"{count} {kind}" for kind, count in d.attention.layers.items())
+    whose = f"{d.name}: " if several else ""
+    return f"{whose}{layers} layers with {d.attention.kernel}, {d.attention.time_share:.0%} of the average step"
+
+
+def _batching(plan: Plan) -> list[str]:
+    """One line per deployment whose scheduler loses steps or cache to the requests that end early."""
+    lines = []
+    for d in plan.deployments:
+        if d.batch_efficiency < 1:
+            share = f"{d.batch_efficiency:.1%} of its batch's steps"
+            lines.append(f"{d.name}: a request generates in {share}, then waits for the longest")
+        if d.preemption == "none":
+            lines.append(f"{d.name}: {d.cache_use:.1%} of the reserved KV cache holds tokens")
+    return lines
+
+
 def _facts(report: Report) -> Iterator[str]:
     plan, statistics = report.plan, report.plan.statistics
     rate, basis = plan.predicted, plan.deployments[0].predicted.basis
-    cost, power = plan.totals.cost_usd_per_h, f"{plan.totals.power_w / 1e3:.1f} kW rated"
+    cost, watts = plan.totals.cost_usd_per_h, plan.totals.power_w
+    power = "power not published" if watts is None else f"{watts / 1e3:.1f} kW rated"
     used = {name: sum(d.devices for d in plan.deployments if d.inventory == name) for name in plan.totals.idle_devices}
     fitted = ", not fitted to silicon" if basis == "textbook" else ""
     carries = f"{figure(rate.requests_per_s)} request/s, {figure(rate.output_tokens_per_s)} output token/s"
@@ -78,6 +103,9 @@ def _facts(report: Report) -> Iterator[str]:
     )
     yield from _named("load", [f"asked {report.asked}; carries up to {carries}" if report.asked else carries])
     yield from _named("limits", _limits(report) or ["none asked"])
+    yield from _named("kernels", [_attention(d, several=len(plan.deployments) > 1) for d in plan.deployments])
+    batching = _batching(plan)
+    yield from _named("batches", batching) if batching else ()
     yield from _named("cost", [power if cost is None else f"{cost:.2f} USD/h, {power}"])
     yield from _named("result", [_goal(goal) for goal in (plan.objective, *plan.later_objectives)])
     yield from _named("proof", [plan.termination.detail])

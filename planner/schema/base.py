@@ -80,6 +80,7 @@ UsdPerHour = Annotated[float, *_quantity(units.USD_PER_HOUR, zero_allowed=True)]
 Tokens = Annotated[float, *_quantity(units.TOKENS, whole=True, most=MOST)]
 
 Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True)]
 Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False, strict=True)]
 NonNegative = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False, strict=True)]
 Count = Annotated[int, Field(ge=1, le=MOST, strict=True)]
@@ -130,14 +131,18 @@ class Source(Schema):
     licence: str | None = None
 
 
-def unknown_sources(spec: BaseModel, sources: frozenset[str], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def unknown_sources(
+    spec: BaseModel, sources: frozenset[str], above: tuple[str | int, ...] = ()
+) -> list[tuple[str | int, ...]]:
     """Return the places of sourced values that name a source the file does not list."""
-    found: list[tuple[str, ...]] = []
+    found: list[tuple[str | int, ...]] = []
     for name in type(spec).model_fields:
         value = getattr(spec, name)
-        items = value.items() if isinstance(value, dict) else [("", value)]
-        for key, item in items:
-            place = (*above, name, str(key)) if key else (*above, name)
+        parts: dict[Any, Any] = value if isinstance(value, dict) else {"": value}
+        if isinstance(value, tuple):
+            parts = dict(enumerate(value))
+        for key, item in parts.items():
+            place = (*above, name) if key == "" else (*above, name, key)
             if isinstance(item, Sourced) and not sources.issuperset(item.source):
                 found.append((*place, "source"))
             elif isinstance(item, BaseModel):

@@ -4,7 +4,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from planner.schema.base import Fraction, Name, NonNegative, Positive, Schema, SecondsOrZero, Source, Sourced
+from planner.schema.base import (
+    Count,
+    Fraction,
+    Name,
+    NonNegative,
+    Positive,
+    Schema,
+    SecondsOrZero,
+    ShareBelowOne,
+    Source,
+    Sourced,
+)
 
 
 class Compute(Schema):
@@ -16,6 +27,11 @@ class Compute(Schema):
     gemm_fp4: Sourced[Fraction]
     attention: Sourced[Fraction]
     experts: Sourced[Fraction]
+    vector: Sourced[Fraction] = Field(description="of the rate of element-wise work")
+    tile_rows: Sourced[Count] = Field(description="rows of the tile that large products are cut into")
+    least_tile_rows: Sourced[Count] = Field(description="rows of the smallest tile")
+    sparse_head_tile: Sourced[Count] = Field(description="query heads that kernels over selected tokens pad to")
+    overlap_chunks: Sourced[Count] = Field(description="pieces of a product that overlaps with its all-reduce")
 
 
 class Bandwidth(Schema):
@@ -33,16 +49,23 @@ class Latency(Schema):
     """Times that do not shrink with faster hardware."""
 
     attention_layer: Sourced[SecondsOrZero] = Field(description="floor of one attention layer in a graph")
+    mla_layer: Sourced[SecondsOrZero] = Field(description="floor of one latent-attention layer")
+    token_selection: Sourced[SecondsOrZero] = Field(description="floor of selecting tokens in sparse attention")
+    gated_delta_layer: Sourced[SecondsOrZero] = Field(description="floor of one linear-attention layer")
     dense_ffn_layer: Sourced[SecondsOrZero] = Field(description="floor of one dense feed-forward layer")
     moe_ffn_layer: Sourced[SecondsOrZero] = Field(description="floor of one mixture-of-experts layer")
     eager_layer: Sourced[SecondsOrZero] = Field(description="launch floor of one layer outside a graph")
-    collective: Sourced[SecondsOrZero] = Field(description="software part of one all-reduce over 4 devices")
+    collective: Sourced[SecondsOrZero] = Field(description="software part of one round of a collective over 4 devices")
+    far_message: Sourced[SecondsOrZero] = Field(
+        description="least time of a message between scale-up domains on top of the software's"
+    )
+    exchange: Sourced[SecondsOrZero] = Field(description="sending tokens to their experts, or back")
 
 
 class Host(Schema):
     """Time the host adds to the device's."""
 
-    step: Sourced[SecondsOrZero]
+    step: Sourced[SecondsOrZero] = Field(description="per step; hidden where the engine schedules ahead")
     sequence: Sourced[SecondsOrZero] = Field(description="per running sequence and step")
     request: Sourced[SecondsOrZero] = Field(description="per request, before its first token")
     prompt_token: Sourced[SecondsOrZero] = Field(description="per prompt token, before the first token")
@@ -51,17 +74,20 @@ class Host(Schema):
 class Scheduling(Schema):
     """How the load spreads over what is provisioned."""
 
-    memory_fraction: Sourced[Fraction] = Field(
-        description="share of device memory left for weights, activations and KV cache"
-    )
     occupancy_sigmas: Sourced[NonNegative] = Field(
         description="standard deviations of running requests that the limits leave above their mean"
     )
     prefill_load_limit: Sourced[Fraction] = Field(
         description="most of its time a replica may spend on prompts: closer to 1 a mean wait says little"
     )
-    expert_imbalance: Sourced[Positive] = Field(description="hottest rank over mean with expert parallelism")
-    expert_token_exponent: Sourced[Fraction] = Field(description="tokens^x independent draws of experts")
+    closed_loop_burst: Sourced[Fraction] = Field(
+        description="clients of a closed loop that start together: share of a full burst's wait, averaged over a run"
+    )
+    closed_loop_waves: Sourced[Fraction] = Field(
+        description="clients that are answered together and come back together: share of that wait when saturated"
+    )
+    hot_expert_share: Sourced[ShareBelowOne] = Field(description="share of experts that are hot; 0 is uniform")
+    hot_expert_load: Sourced[Positive] = Field(description="tokens of a hot expert over the mean of all experts")
 
 
 class Efficiencies(Schema):

@@ -20,9 +20,11 @@ from planner.schema.base import (
     Name,
     NonNegative,
     OneOrMore,
+    Positive,
     Schema,
     Seconds,
     SecondsOrZero,
+    ShareBelowOne,
     Tokens,
     UsdPerHour,
     as_list,
@@ -31,6 +33,28 @@ from planner.schema.base import (
 from planner.schema.precision import KvPrecision, Precision
 
 _MOST_DEVICES = 100_000
+
+
+class SpeculativeDecoding(Schema):
+    """Draft tokens that the model verifies several at a time."""
+
+    acceptance: Annotated[tuple[Fraction, ...], Field(min_length=1), OneOrMore()] = Field(
+        description="chance that the first, second, … draft is accepted, given that those before it were"
+    )
+    draft_time: Seconds | None = Field(
+        None, description="time of one draft token of a separate model; default: the model's own draft module (MTP)"
+    )
+
+
+class SparseAttention(Schema):
+    """Native sparse attention (arXiv 2502.11089) in place of full attention; numbers of tokens, and of blocks."""
+
+    kind: Literal["nsa"]
+    block: Count = Field(32, description="tokens compressed into one")
+    stride: Annotated[Count, Field(ge=2)] = Field(16, description="tokens from one compressed block to the next")
+    selected_block: Count = Field(64, description="tokens of a block that is selected whole")
+    selected: Count = Field(16, description="selected blocks")
+    window: Count = Field(512, description="latest tokens, always read")
 
 
 class ServedModel(Schema):
@@ -42,6 +66,17 @@ class ServedModel(Schema):
     )
     max_model_len: Tokens | None = Field(
         None, description="longest request the engine must accept; default: the architecture's own limit"
+    )
+    speculative: SpeculativeDecoding | None = Field(
+        None, description="drafts the plan may use; how many per step is chosen"
+    )
+    attention_kernel: Literal["standard", "flash1", "flash2"] = Field(
+        "flash2",
+        description="standard: scores pass through device memory; flash1: they stay on chip, a core takes whole heads; "
+        "flash2: the tokens of a head are spread over cores, too",
+    )
+    sparse_attention: SparseAttention | None = Field(
+        None, description="a sparse form of the model's full attention, if it was trained with one"
     )
 
 
@@ -69,11 +104,31 @@ class InventoryItem(Schema):
         return self
 
 
+class Scheduler(Schema):
+    """When requests join and leave a batch, and what cache they are given."""
+
+    policy: Literal["iteration", "request"] = Field(
+        "iteration",
+        description="iteration: at every step; request: a batch starts together and runs until its longest member ends",
+    )
+    reserve: Literal["paged", "longest"] | None = Field(
+        None,
+        description="paged: cache by blocks, as a request grows; longest: room for max_model_len when it starts; "
+        "default: longest with policy request, else paged",
+    )
+
+    @property
+    def reserves_longest(self) -> bool:
+        """Whether a request's cache is reserved whole when it starts."""
+        return (self.reserve or ("longest" if self.policy == "request" else "paged")) == "longest"
+
+
 class EngineChoice(Schema):
     """The serving engine, which decides which configurations are legal and how batches are captured."""
 
     name: Name
     version: Annotated[StrictStr, Field(min_length=1)] | None = Field(None, description="default: the newest known")
+    scheduler: Scheduler = Scheduler()
 
     @model_validator(mode="before")
     @classmethod
@@ -98,10 +153,27 @@ MeanSeconds = Annotated[Seconds, BeforeValidator(_mean_only)]
 
 
 class Slo(Schema):
-    """Latency limits on means."""
+    """Latency limits: on means, and on the longest usual gap between two tokens."""
 
-    ttft: MeanSeconds | None = Field(None, description="time to first token")
-    tpot: MeanSeconds | None = Field(None, description="time per output token after the first")
+    ttft: MeanSeconds | None = Field(None, description="mean time to first token")
+    tpot: MeanSeconds | None = Field(None, description="mean time per output token after the first")
+    itl: MeanSeconds | None = Field(
+        None, description="gap between two tokens while the last chunk of a prompt shares the step"
+    )
+
+
+class ExpertLoadProfile(Schema):
+    """How uneven the experts of a mixture are visited; a hot share of 0 is the uniform profile."""
+
+    hot_share: ShareBelowOne
+    hot_load: Positive = Field(description="tokens of a hot expert over the mean of all experts")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "ExpertLoadProfile":
+        if self.hot_share * self.hot_load > 1:
+            msg = f"hot_share × hot_load must be at most 1, all of the load (got {self.hot_share * self.hot_load:g})"
+            raise ValueError(msg)
+        return self
 
 
 _DEMAND_FORMS = "write 'max', a rate like '12 /s', or '{concurrency: 256}'"
@@ -157,12 +229,20 @@ _DEMAND_SCHEMA = {
 
 
 class Workload(Schema):
-    """A stream of requests to one model: Poisson arrivals, every request of the mean lengths."""
+    """A stream of requests to one model: Poisson arrivals, every request of the mean lengths.
+
+    How outputs spread decides one thing: how long the batches of a request-level scheduler run.
+    """
 
     model: Name
     requests: Annotated[Demand, WithJsonSchema(_DEMAND_SCHEMA)]
     input_tokens: Tokens = Field(description="prompt length (ISL)")
     output_tokens: Tokens = Field(description="generated length (OSL), at least 2")
+    output_range: tuple[Tokens, Tokens] | None = Field(
+        None,
+        description="least and most generated tokens, every number between equally likely; their mean is output_tokens",
+    )
+    expert_load: ExpertLoadProfile | None = Field(None, description="default: the calibration's")
     slo: Slo = Slo()
 
 
@@ -208,6 +288,14 @@ def _sorted_set(value: object) -> list[object]:
 Counts = Annotated[tuple[Count, ...], Field(min_length=1), BeforeValidator(_sorted_set), OneOrMore()]
 
 
+CountsOrNone = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=MOST, strict=True)], ...],
+    Field(min_length=1),
+    BeforeValidator(_sorted_set),
+    OneOrMore(),
+]
+
+
 class Search(Schema):
     """Restrictions of the published grid; a variable left out is searched over its default values."""
 
@@ -218,6 +306,7 @@ class Search(Schema):
     mean_running: Counts | None = Field(None, description="requests decoding on average in a replica")
     max_num_seqs: Counts | None = None
     max_num_batched_tokens: Counts | None = None
+    speculative_tokens: CountsOrNone | None = Field(None, description="drafts per request and step; 0 is none")
     kv_precisions: Annotated[tuple[KvPrecision, ...], Field(min_length=1), OneOrMore()] | None = None
 
 

@@ -1,1 +1,1 @@
-"""How a device turns work into seconds."""
+"""How a device turns work into seconds; one file per kind of device, named in a hardware specification."""

@@ -1,1 +1,1 @@
-"""One file per kind of layer: its operators for a batch, and its parameters per device."""
+"""One file per kind of layer: its operators for a batch, its parameters per device, and what it caches."""
