@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from planner._version import __version__
 
 if TYPE_CHECKING:
-    from planner.api import load_scenario, plan_text, read_plan, report_text, solve, verify_plan
+    from planner.api import load_scenario, plan_text, predict, read_plan, report_text, solve, verify_plan
     from planner.errors import InputError, PlannerError
     from planner.plan import Plan
     from planner.report import Report
@@ -25,6 +25,7 @@ _HOMES = {
     "Report": "planner.report",
     "load_scenario": "planner.api",
     "plan_text": "planner.api",
+    "predict": "planner.api",
     "read_plan": "planner.api",
     "report_text": "planner.api",
     "solve": "planner.api",
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "load_scenario",
     "plan_text",
+    "predict",
     "read_plan",
     "report_text",
     "solve",

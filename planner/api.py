@@ -7,8 +7,10 @@ from typing import Any
 
 from planner import catalog, pipeline
 from planner.catalog import Case
+from planner.catalog.rows import rows_from_data
 from planner.exporters import json_file, text
 from planner.plan import Plan
+from planner.prediction import predict_rows
 from planner.report import Report
 from planner.verify import Verdict
 
@@ -34,6 +36,25 @@ def load_scenario(
 def solve(case: Case) -> Report:
     """Find the proven-best plan of a case. Infeasible and out-of-time are results, not exceptions."""
     return pipeline.solve(case)
+
+
+def predict(rows: Sequence[Mapping[str, Any]], calibration: str = "textbook") -> list[dict[str, Any]]:
+    """Predict what clients of given deployments see, under a closed loop.
+
+    Args:
+        rows: mappings with the columns that `planner predict` reads: id, model, system, backend, precision, tp, pp,
+            attention_dp, moe_tp, ep, concurrency, isl, osl; optional ones are in docs/reference/prediction-rows.md.
+        calibration: the set of efficiencies, a shipped name or a path.
+
+    Returns:
+        One mapping per row, in their order: id, ttft_ms, tpot_ms, status (ok or refused), reason.
+
+    Raises:
+        InputError: a value that is missing or cannot be read, the row's number as its line; an unknown calibration.
+    """
+    read = rows_from_data(list(enumerate(rows, start=1)))
+    efficiencies = catalog.load_efficiencies(calibration).value
+    return [prediction._asdict() for prediction in predict_rows(read, efficiencies)]
 
 
 def read_plan(path: str | PathLike[str]) -> Plan:

@@ -1,8 +1,10 @@
 """What commands share: errors become messages and exit codes, tables and JSON are printed alike."""
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -36,3 +38,24 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headers."""
     for line in aligned(headers, rows, headers):
         typer.echo(line)
+
+
+def check_out(out: Path, source: Path, called: str) -> None:
+    """Find out before long work that its result has no place to go, or would overwrite what it was made from."""
+    from planner import yaml_io
+
+    yaml_io.check_writable(out)
+    if out.exists() and source.exists() and out.samefile(source):
+        raise InputError.single(str(out), f"is {called} itself; give the result another name")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Show the stage of long work on a terminal, nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield lambda stage: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("starting") as status:
+        yield status.update

@@ -10,6 +10,7 @@ import typer
 from planner.cli.common import reported
 from planner.errors import InputError
 
+_FIRST = ("vllm", "vllm-ascend")  # what a first scenario is written for, where the device can run it
 TEMPLATE = """\
 # A planning question for `planner solve`. Every quantity carries its unit; `planner schema` describes all fields.
 schema_version: 1
@@ -58,7 +59,11 @@ def init(
             raise InputError.single(str(path), "exists already; choose another name, or add --force")
         load_architecture(model)
         vendor = load_hardware(hardware).value.vendor
-        engine = next(name for name in engine_names() if vendor in load_engine(name).value.vendors)
+        engines = [name for name in _FIRST + engine_names() if vendor in load_engine(name).value.vendors]
+        if not engines:
+            message = f"no shipped engine runs on devices of {vendor}; choose another device"
+            raise InputError.single(hardware, message, "--hardware")
+        engine = engines[0]
         model, hardware = (_from_folder_of(path, name) for name in (model, hardware))
         words = {"name": path.stem, "model": model, "hardware": hardware, "engine": engine}
         text = TEMPLATE.format_map({field: yaml_io.scalar_text(word) for field, word in words.items()})

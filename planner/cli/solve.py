@@ -1,15 +1,12 @@
 """`planner solve`: from a scenario to a proven plan."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from planner.cli.common import JsonOption, reported
-from planner.errors import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_PLAN, InputError
+from planner.cli.common import JsonOption, check_out, progress, reported
+from planner.errors import EXIT_INFEASIBLE, EXIT_NO_PLAN, EXIT_PLAN
 
 _SETTING = "Change a field, like 'workloads.chat.slo.tpot=30 ms'. May be repeated."
 
@@ -38,8 +35,8 @@ def solve(
             overrides.append(f"solver.time_limit={time_limit} s")
         case = load_scenario(scenario, overrides)
         if out is not None:
-            _check_out(out, find_scenario(scenario))
-        with _progress() as on_stage:
+            check_out(out, find_scenario(scenario), "the scenario")
+        with progress() as on_stage:
             report = pipeline.solve(case, on_stage)
         text = plan_text(report.plan)
         if out is not None:
@@ -52,24 +49,3 @@ def solve(
         raise typer.Exit(EXIT_PLAN)
     infeasible = report.plan.termination.reason == "infeasible"
     raise typer.Exit(EXIT_INFEASIBLE if infeasible else EXIT_NO_PLAN)
-
-
-def _check_out(out: Path, scenario: Path) -> None:
-    """Find out before a long search that the plan has no place to go."""
-    from planner import yaml_io
-
-    yaml_io.check_writable(out)
-    if out.exists() and out.samefile(scenario):
-        raise InputError.single(str(out), "is the scenario itself; give the plan another name")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show the stage on a terminal, nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda stage: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("starting") as status:
-        yield status.update
