@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -37,8 +38,8 @@ def inside():
     from planner.costs.work import Expressions
 
     @functools.cache
-    def kernel(attention, ffn):
-        definitions = serving.expressions(Structure(attention, ffn)).definitions
+    def kernel(*structure):
+        definitions = serving.expressions(Structure(*structure)).definitions
         return compile._execute(codegen.source(Expressions(definitions, {str(name): name for name in definitions})))
 
     def evaluated(setting, axes):
@@ -46,6 +47,43 @@ def inside():
             return evaluate.figures(setting, axes)
 
     return evaluated
+
+
+@pytest.fixture(scope="session")
+def setting_of():
+    """Return a function that gives the setting of a shipped architecture on a shipped device, in its vendor's engine.
+
+    ``changes`` are fields of a scenario, like those of ``--set``.
+    """
+    from planner.catalog import load_hardware, load_scenario
+    from planner.columns.setting import settings
+
+    @functools.cache
+    def made(model, hardware="h100-sxm", isl=3000, osl=300, changes=()):
+        engine = "vllm-ascend" if load_hardware(hardware).value.vendor == "Huawei" else "vllm"
+        fixed = [f"models.chat.architecture={model}", f"inventory.h100.hardware={hardware}"]
+        fixed += ["models.chat.precisions=[bf16]", "models.chat.max_model_len=16384 token"]
+        fixed += [f"engine={{name: {engine}}}", f"workloads.chat.input_tokens={isl} token"]
+        fixed += [f"workloads.chat.output_tokens={osl} token"]
+        scenario = Path(__file__).parents[1] / "scenarios" / "quickstart.yaml"
+        (setting,) = settings(load_scenario(scenario, [*fixed, *changes]))
+        return setting
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def axes_of():
+    """Return a function that gives axes of one configuration in bf16 on one device, where not said otherwise."""
+    from planner.table import FORMAT_NAMES
+
+    def made(**axes):
+        plain = {"tp": 1, "pp": 1, "ep": 1, "mean_running": 8, "max_num_batched_tokens": 2048}
+        bf16 = FORMAT_NAMES.index("bf16")
+        chosen = {"weight_precision": bf16, "kv_precision": bf16, **plain, **axes}
+        return {name: np.atleast_1d(np.asarray(value, dtype=np.float64)) for name, value in chosen.items()}
+
+    return made
 
 
 def pytest_addoption(parser):

@@ -15,6 +15,7 @@ PUBLIC = [
     "__version__",
     "load_scenario",
     "plan_text",
+    "predict",
     "read_plan",
     "report_text",
     "solve",

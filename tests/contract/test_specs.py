@@ -74,11 +74,13 @@ def test_hardware_is_plausible(name):
     hardware = catalog.load_hardware(name).value
     assert "bf16" in hardware.peak_flops
     assert all(50e12 <= rate.value <= 50e15 for rate in hardware.peak_flops.values())
+    assert 1e12 <= hardware.engines.vector_flops.value <= hardware.peak_flops["bf16"].value
     assert 16e9 <= hardware.memory.capacity.value <= 1e12
-    assert 0.3e12 <= hardware.memory.bandwidth.value <= 30e12
-    assert 10e9 <= hardware.scale_up.bandwidth.value <= 5e12
-    assert 1e9 <= hardware.scale_out.bandwidth.value <= hardware.scale_up.bandwidth.value
-    assert 100 <= hardware.power.value <= 5000
+    assert 0.2e12 <= hardware.memory.bandwidth.value <= 30e12
+    assert all(10e9 <= level.bandwidth.value <= 5e12 for level in hardware.scale_up)
+    assert 1e9 <= hardware.scale_out.bandwidth.value <= hardware.scale_up[-1].bandwidth.value
+    assert hardware.host is None or 10e9 <= hardware.host.link.value <= 1e12
+    assert hardware.power is None or 50 <= hardware.power.value <= 5000
 
 
 @pytest.mark.parametrize("name", catalog.engine_names())
@@ -101,13 +103,19 @@ def test_every_architecture_loads_with_where_it_comes_from(name):
     loaded = catalog.load_architecture(name)
     about = catalog.load_about(name)
     assert loaded.value.name == name
-    assert about.source.startswith("https://huggingface.co/")
-    assert about.huggingface_id in about.source
+    place, _, owner = about.source.removeprefix("https://").partition("/")
+    assert place in ("huggingface.co", "gitcode.com")
+    assert owner.split("/")[0] == about.huggingface_id.split("/")[0]
     assert about.published_parameters.total > 0
     assert catalog.load_architecture(about.huggingface_id).value == loaded.value
     raw = json.loads((resources.shipped("architectures") / name / "config.json").read_text())
-    assert loaded.value.num_hidden_layers == raw["num_hidden_layers"]
-    assert loaded.value.num_attention_heads * loaded.value.head_dim >= loaded.value.hidden_size
+    layers = (raw.get("text_config", {}) | raw)["num_hidden_layers"]
+    assert loaded.value.num_hidden_layers == layers
+    for kinds in (loaded.value.attention_layers, loaded.value.ffn_layers):
+        assert sum(kinds.values()) == layers
+        assert all(count > 0 for count in kinds.values())
+    heads = loaded.value.num_attention_heads * max(loaded.value.head_dim, loaded.value.v_head_dim)
+    assert heads >= loaded.value.hidden_size / 2
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)

@@ -11,8 +11,9 @@ import yaml
 from typer.testing import CliRunner
 
 from planner import resources
+from planner.catalog import load_architecture
 from planner.cli import app
-from planner.errors import EXIT_BAD_INPUT
+from planner.errors import EXIT_BAD_INPUT, InputError
 
 QUICKSTART = (resources.shipped("scenarios") / "quickstart.yaml").read_text(encoding="utf-8")
 HARDWARE = (resources.shipped("hardware_specs") / "h100-sxm.yaml").read_text(encoding="utf-8")
@@ -115,7 +116,7 @@ SCENARIO_FAULTS = [
         "search: {dp: 2}",
         "dp: 2",
         "search.dp: unknown field; known: ep, kv_precisions, max_num_batched_tokens, max_num_seqs, mean_running, pp, "
-        "roles, tp",
+        "roles, speculative_tokens, tp",
     ),
     fault(
         "slo-in-words",
@@ -806,7 +807,7 @@ HARDWARE_FAULTS = [
         "value: 80 GiB, source: [hearsay]",
         "source: [hearsay]",
         "memory.capacity.source: names a source that 'sources' does not list; "
-        "known: aiconfigurator, mlperf-5.1, nvidia-h100",
+        "known: aiconfigurator, hopper-notes, hopper-table, mlperf-5.1, nvidia-h100",
     ),
     fault(
         "source-missing",
@@ -834,7 +835,7 @@ HARDWARE_FAULTS = [
         "topology: switch",
         "topology: ring",
         "topology: ring",
-        "scale_up.topology: must be one of 'switch', 'full-mesh' (got 'ring')",
+        "scale_up.0.topology: must be one of 'switch', 'full-mesh' (got 'ring')",
     ),
 ]
 
@@ -948,6 +949,129 @@ def test_fault_in_the_users_config_is_placed_there(case, tmp_path):
     assert said.lines == [f"error: {tmp_path / 'config.json'}:{place(text, case.at)}: {message}"]
 
 
+class ShippedFault(NamedTuple):
+    """A change of a shipped architecture's config.json, the place reported, and the message."""
+
+    id: str
+    name: str
+    old: str
+    new: str
+    at: str
+    message: str
+
+
+SHIPPED_FAULTS = [
+    ShippedFault(
+        "nested-key-unknown",
+        "Kimi-K2.5",
+        '"kv_lora_rank": 512',
+        '"kv_lora_rank": 512, "rank": 3',
+        '"rank"',
+        "text_config.rank: this key is not understood; its cost would be missed",
+    ),
+    ShippedFault(
+        "key-beside-the-text-unknown",
+        "Kimi-K2.5",
+        '"ignore_index"',
+        '"audio_config"',
+        '"audio_config"',
+        "audio_config: this key is not understood; its cost would be missed",
+    ),
+    ShippedFault(
+        "nested-key-missing",
+        "Kimi-K2.5",
+        '"kv_lora_rank": 512,',
+        "",
+        '"text_config"',
+        "text_config.kv_lora_rank: is required",
+    ),
+    ShippedFault(
+        "nested-type",
+        "Gemma-3-27B",
+        '"gemma3_text"',
+        '"llama"',
+        '"model_type": "llama"',
+        "text_config.model_type: only gemma3_text is modelled here (got 'llama')",
+    ),
+    ShippedFault(
+        "text-missing",
+        "Gemma-3-27B",
+        '"text_config"',
+        '"vision"',
+        "",
+        "text_config: is required",
+    ),
+    ShippedFault(
+        "renamed-key",
+        "DeepSeek-V3",
+        '"n_routed_experts": 256',
+        '"n_routed_experts": 0',
+        '"n_routed_experts"',
+        "n_routed_experts: must be at least 1 (got 0)",
+    ),
+    ShippedFault(
+        "leading-layers",
+        "DeepSeek-V3",
+        '"first_k_dense_replace": 3',
+        '"first_k_dense_replace": -3',
+        '"first_k_dense_replace"',
+        "first_k_dense_replace: must be at least 0 (got -3)",
+    ),
+    ShippedFault(
+        "experts-every-other-layer",
+        "DeepSeek-V3",
+        '"moe_layer_freq": 1',
+        '"moe_layer_freq": 2',
+        '"moe_layer_freq"',
+        "moe_layer_freq: only 1 is modelled (got 2)",
+    ),
+    ShippedFault(
+        "projected-vocabulary",
+        "OPT-13B",
+        '"word_embed_proj_dim": 5120',
+        '"word_embed_proj_dim": 512',
+        '"word_embed_proj_dim"',
+        "word_embed_proj_dim: only 5120, hidden_size, is modelled (got 512)",
+    ),
+    ShippedFault(
+        "quantisation-unknown",
+        "MiniMax-M2.5",
+        '"quant_method": "fp8"',
+        '"quant_method": "bitsandbytes"',
+        '"quantization_config"',
+        "quantization_config: this quantisation is not understood; known: fp8, mxfp4, compressed-tensors, "
+        'modelopt (FP8 or NVFP4), awq and gptq of 4 or 8 bits (got {"quant_method": "bitsandbytes"})',
+    ),
+    ShippedFault(
+        "layers-left-over",
+        "gpt-oss-20b",
+        '"num_hidden_layers": 24',
+        '"num_hidden_layers": 25',
+        '"layer_types"',
+        "layer_types: must name 25 layers, as num_hidden_layers says (got 24)",
+    ),
+    ShippedFault(
+        "layer-type-unknown",
+        "gpt-oss-20b",
+        '"layer_types": [\n    "sliding_attention"',
+        '"layer_types": [\n    "chunked_attention"',
+        '"layer_types"',
+        'layer_types: only "sliding_attention" or "full_attention" is modelled (got "chunked_attention")',
+    ),
+]
+
+
+@pytest.mark.parametrize("case", SHIPPED_FAULTS, ids=lambda case: case.id)
+def test_fault_in_a_shipped_kind_of_config_is_placed_there(case, tmp_path):
+    shipped = (resources.shipped("architectures") / case.name / "config.json").read_text(encoding="utf-8")
+    text = changed(shipped, (case.old, case.new))
+    path = tmp_path / "config.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load_architecture(str(path))
+    assert str(caught.value) == f"{path}:{place(text, case.at)}: {case.message}"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -1006,7 +1130,7 @@ def test_every_key_missing_from_a_config_is_named(tmp_path):
         (
             "search.dp=2",
             "search.dp: unknown field; known: ep, kv_precisions, max_num_batched_tokens, max_num_seqs, mean_running, "
-            "pp, roles, tp",
+            "pp, roles, speculative_tokens, tp",
         ),
     ],
 )

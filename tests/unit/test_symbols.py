@@ -1,58 +1,94 @@
 """The table of symbols against the expressions that use it: complete, unique, and homogeneous in its units."""
 
+import dataclasses
+import functools
 from fractions import Fraction
 
 import pytest
 import sympy
 
+from planner.catalog import architecture_names, load_architecture
 from planner.costs import symbols as s
-from planner.costs.devices.roofline import seconds
-from planner.costs.layers import head
+from planner.costs.devices import component, roofline
+from planner.costs.functions import Either, Larger, Smaller, both, either
 from planner.costs.memory import activations, kv_cache, weights
-from planner.costs.operators.collective import send
 from planner.costs.serving import expressions
-from planner.costs.step import chunk_batch, decode_batch, stage_step
-from planner.costs.structure import ATTENTION, FFN, Structure
+from planner.costs.step import chunk_batch, decode_batch, draft_seconds, stage_step, timed_layers
+from planner.costs.structure import ATTENTION, DEVICES, FFN, Structure
 from planner.costs.symbols import ARGUMENTS, SYMBOLS, UNITS
+from planner.costs.transfer import transfer
 from planner.costs.work import Definitions, Expressions, Operator
 from planner.table import RESOURCES
 
-STRUCTURES = [Structure(attention, ffn) for attention in ATTENTION for ffn in FFN]
+
+def structures():
+    """Those of the shipped architectures, and of any kind of layer that none of them has, on every kind of device."""
+    shipped = [load_architecture(name).value for name in architecture_names()]
+    found = {(tuple(sorted(a.attention_layers)), tuple(sorted(a.ffn_layers))) for a in shipped}
+    attention, ffn = ({kind for kinds in side for kind in kinds} for side in zip(*found, strict=True))
+    found |= {((kind,), ("dense",)) for kind in set(ATTENTION) - attention}
+    found |= {(("gqa",), (kind,)) for kind in set(FFN) - ffn}
+    return [Structure(*kinds, device) for kinds in sorted(found) for device in DEVICES]
+
+
+def named(structure):
+    return "+".join((*structure.attention, *structure.ffn, structure.device))
+
+
+STRUCTURES = structures()
+of_every_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=named)
+# Three kinds of steps: where batches differ, so do the operators' expressions.
 BATCHES = {
     "decode": decode_batch(s.padded_batch, s.running),
     "chunk": chunk_batch(s.token_budget - s.running / s.pp),
+    "last": chunk_batch(s.token_budget, s.dp * s.token_budget, decoding=sympy.Integer(0), last=True),
 }
-EXPRESSIONS = {structure.ffn_kind: expressions(structure) for structure in STRUCTURES}
 TABLE = {entry.symbol for entry in SYMBOLS}
-OUTPUT_UNITS = {
-    "rate": "1/s",
-    "tpot": "s",
-    "ttft": "s",
-    "in_flight": "1",
-    "prefill_load": "1",
-    "prefill_inflow": "1",
-    "prefill_budget": "1",
-    "slots_needed": "1",
-    "kv_likely_tokens": "1",
-    "compute_seconds": "s",
-    "hbm_bandwidth_seconds": "s",
-    "link_bandwidth_seconds": "s",
-    "latency_seconds": "s",
-    "host_seconds": "s",
-    "weights_bytes": "byte",
-    "activations_bytes_per_token": "byte",
-    "activations_bytes_per_request": "byte",
-    "kv_bytes_per_token": "byte",
-    "kv_tokens_per_request": "1",
-    "parameters": "1",
-    "active_parameters": "1",
-}
-# What the names of the intermediate results promise; the checker derives the unit of each from what is behind it.
+# What names promise of figures and of intermediate results; the checker derives units from what is behind them.
 PROMISED = (
-    ("s", ("_step", "_mean", "_time", "_service", *(f"_{resource}" for resource in RESOURCES))),
-    ("1", ("_budget", "_inflow", "_share", "_load", "chunk", "stretch", "elasticity", "dispersion", "prefilling")),
-    ("1/s", ("_rate",)),
+    ("byte", ("_bytes", "_bytes_per_token", "_bytes_per_request")),
+    ("1/s", ("rate",)),
+    ("s", ("_step", "_mean", "_time", "_service", "_seconds", "ttft", "tpot", "itl", "tpot_steady")),
+    ("s", tuple(f"_{resource}" for resource in RESOURCES)),
 )
+# Fields of operators, and of what they hold.
+FIELDS = (("byte/s", ("near_rate", "far_rate")), ("flop/s", ("rate",)), ("flop", ("flops",)), ("byte", ("_bytes",)))
+FIELDS += (("s", ("latency",)),)
+
+
+def promised(name, units=PROMISED):
+    """The unit that a name ends with, or begins with; a count where it does neither."""
+    begins = {"byte_": "byte", "time_": "s"}
+    return next((unit for unit, ends in units if name.endswith(ends)), begins.get(name[:5], "1"))
+
+
+@functools.cache
+def expressions_of(structure):
+    return expressions(structure)
+
+
+@functools.cache
+def results(structure):
+    """Figures of a replica, and of moving a prompt's cache from one pool to another, by name."""
+    outputs = expressions_of(structure).outputs
+    moved = transfer(structure, outputs["prefill_seconds"], outputs["rate"])
+    return outputs | {f"{TRANSFER[name]}{name}": getattr(moved, name) for name in TRANSFER}
+
+
+@functools.cache
+def checker_of(structure):
+    return Checker(definitions=expressions_of(structure).definitions)
+
+
+@functools.cache
+def timed(structure, batch):
+    """Every kind of layer of a stage, with the times of its operators."""
+    return list(timed_layers(structure, BATCHES[batch]))
+
+
+# Prefixes that make the fields of a transfer say their unit.
+TRANSFER = {"sent": "byte_", "received": "byte_", "held_prefill": "byte_", "held_decode": "byte_"}
+TRANSFER |= {"seconds": "time_", "exposed": "time_"}
 
 Dimension = frozenset  # of (base unit, exponent) pairs; empty for a number
 ANY = None  # zero has every dimension
@@ -93,8 +129,12 @@ class Checker:
             return ANY if expr == 0 else parse_unit("1")
         if expr.is_Symbol:
             return self.units[expr.name]
-        if isinstance(expr, sympy.Add | sympy.Max | sympy.Min):
+        if isinstance(expr, sympy.Add | Larger | Smaller):
             return self._same(expr, expr.args)
+        if isinstance(expr, Either):
+            flag, *branches = expr.args
+            self(flag)  # of whatever unit, as long as it has one
+            return self._same(expr, branches)
         if isinstance(expr, sympy.Mul):
             return self._product([(self(factor), Fraction(1)) for factor in expr.args])
         if isinstance(expr, sympy.Pow):
@@ -102,19 +142,13 @@ class Checker:
                 return self._product([(self(expr.base), Fraction(int(expr.exp.p), int(expr.exp.q)))])
             self._number(expr, expr.args)
             return parse_unit("1")
-        if isinstance(expr, sympy.ceiling | sympy.log):
+        if isinstance(expr, sympy.ceiling | sympy.floor | sympy.log):
             self._number(expr, expr.args)
             return parse_unit("1")
-        if isinstance(expr, sympy.Piecewise):
-            return self._piecewise(expr)
+        if hasattr(expr, "expanded"):  # a function with a definition of its own
+            return self(expr.expanded())
         msg = f"no rule for {type(expr).__name__}"
         raise UnitError(msg)
-
-    def _piecewise(self, expr):
-        for _, condition in expr.args:
-            if condition != sympy.true:
-                self._same(condition, condition.args)
-        return self._same(expr, [value for value, _ in expr.args])
 
     def _same(self, expr, parts):
         found = {self(part) for part in parts} - {ANY}
@@ -146,25 +180,10 @@ def assert_unit(checker, expr, unit, *, zero_allowed=False):
     assert found == parse_unit(unit), f"{sorted(found or ())} is not {unit}"
 
 
-def operators(structure, batch):
-    """Every operator of a stage."""
-    layers = (structure.attention.layer(batch), structure.ffn.layer(batch), head.layer(batch))
-    found = [operator for layer in layers for operator in layer.operators]
-    return [*found, send("send", batch.tokens * s.hidden * s.activation_bytes)]
-
-
-CASES = [
-    pytest.param(operator, id=f"{structure.ffn_kind}-{name}-{operator.name}")
-    for structure in STRUCTURES
-    for name, batch in BATCHES.items()
-    for operator in operators(structure, batch)
-]
-
-
-@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.ffn_kind)
+@of_every_structure
 def test_every_free_symbol_is_in_the_table(structure):
     """A definition may use the table and what was defined before it; an output may use the table and all of them."""
-    found = EXPRESSIONS[structure.ffn_kind]
+    found = expressions_of(structure)
     known = set(TABLE)
     for symbol, expr in found.definitions.items():
         assert expr.free_symbols <= known, symbol
@@ -174,11 +193,13 @@ def test_every_free_symbol_is_in_the_table(structure):
         assert expr.free_symbols <= known, name
 
 
-@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.ffn_kind)
-def test_expanded_outputs_hold_nothing_but_the_table(structure):
-    found = EXPRESSIONS[structure.ffn_kind]
-    for name in ("rate", "prefill_load", *(f"{resource}_seconds" for resource in RESOURCES)):
-        assert found.expanded(name).free_symbols <= TABLE, name
+@pytest.mark.parametrize("name", ["replica_rate", "prefill_load", "vector_seconds"])
+def test_expanded_outputs_hold_nothing_but_the_table(name):
+    found = expressions_of(Structure(("gqa",), ("dense",)))
+    outputs = found.outputs | {symbol.name: symbol for symbol in found.definitions}
+    expanded = Expressions(found.definitions, outputs).expanded(name)
+    assert outputs[name].free_symbols - TABLE
+    assert expanded.free_symbols <= TABLE
 
 
 def test_expanding_substitutes_definitions_of_definitions():
@@ -191,18 +212,20 @@ def test_expanding_substitutes_definitions_of_definitions():
 
 
 def test_every_entry_is_used_by_some_structure():
-    every = [expr for found in EXPRESSIONS.values() for expr in all_of(found)]
-    assert set().union(*(expr.free_symbols for expr in every)) & TABLE == TABLE
+    every = [expr for structure in STRUCTURES for expr in all_of(structure)]
+    assert TABLE - set().union(*(expr.free_symbols for expr in every)) == set()
 
 
-def all_of(found):
-    """Definitions that some output needs, and outputs."""
-    needed, exprs = set().union(*(expr.free_symbols for expr in found.outputs.values())), []
+@functools.cache
+def all_of(structure):
+    """Definitions that some output needs, and outputs; those of a transfer between pools, too."""
+    found, outputs = expressions_of(structure), results(structure)
+    needed, exprs = set().union(*(expr.free_symbols for expr in outputs.values())), []
     for symbol, expr in reversed(found.definitions.items()):
         if symbol in needed:
             needed |= expr.free_symbols
             exprs.append(expr)
-    return [*exprs, *found.outputs.values()]
+    return [*exprs, *outputs.values()]
 
 
 def test_every_symbol_of_the_module_is_in_the_table_under_its_own_name():
@@ -227,97 +250,107 @@ def test_every_entry_says_unit_meaning_and_origin(entry):
     assert entry.symbol.is_nonnegative
 
 
-@pytest.mark.parametrize("operator", CASES)
-def test_operator_units(operator):
+@pytest.mark.parametrize("batch", BATCHES)
+@of_every_structure
+def test_operators_overlaps_and_floors_have_their_units(structure, batch):
     check = Checker()
-    assert_unit(check, operator.flops, "flop", zero_allowed=True)
-    assert_unit(check, operator.hbm_bytes, "byte", zero_allowed=True)
-    assert_unit(check, operator.link_bytes, "byte", zero_allowed=True)
-    assert_unit(check, operator.link_latency, "s", zero_allowed=True)
-    assert_unit(check, operator.rate, "flop/s")
-    assert_unit(check, operator.link_rate, "byte/s")
-    assert_unit(check, operator.mfu, "1")
-    assert_unit(check, operator.mbu, "1")
-    assert_unit(check, seconds(operator).total, "s", zero_allowed=True)
+    for layer in timed(structure, batch):
+        for operator, seconds in layer.operators:
+            for part in (operator, operator.part, operator.traffic):
+                assert_fields(check, part, FIELDS)
+            assert_fields(check, seconds, (("s", ("",)),))
+        assert_unit(check, layer.saved, "s", zero_allowed=True)
+        assert_unit(check, layer.layers, "1")
+        assert_unit(check, layer.seconds, "s")
+        assert_unit(check, layer.layer.floor, "s", zero_allowed=True)
+        assert_unit(check, layer.layer.launch_floor(), "s", zero_allowed=True)
 
 
-@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.ffn_kind)
-def test_layer_floors_are_times(structure):
-    for layer in (structure.attention.layer(BATCHES["decode"]), structure.ffn.layer(BATCHES["decode"])):
-        assert_unit(Checker(), layer.floor, "s")
-    assert head.layer(BATCHES["decode"]).floor == 0
+def assert_fields(check, part, units):
+    for field in dataclasses.fields(part):
+        found = getattr(part, field.name)
+        if isinstance(found, sympy.Expr):
+            assert_unit(check, found, promised(field.name, units), zero_allowed=True)
 
 
 @pytest.mark.parametrize("captured", [sympy.Integer(1), sympy.Integer(0), s.captured], ids=str)
 @pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.ffn_kind)
+@pytest.mark.parametrize("structure", STRUCTURES[::3], ids=named)
 def test_steps_are_times(structure, batch, captured):
     check = Checker()
-    step = stage_step(structure, BATCHES[batch], captured=captured)
+    step = stage_step(structure, BATCHES[batch], captured=captured, draft=s.drafts * draft_seconds(structure))
     assert_unit(check, step.total, "s")
+    assert list(step.resources) == list(RESOURCES)
     for expr in step.resources.values():
-        assert_unit(check, expr, "s")
+        assert_unit(check, expr, "s", zero_allowed=True)
 
 
-@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.ffn_kind)
+@of_every_structure
 def test_memory_terms(structure):
     check = Checker()
-    assert_unit(check, weights.device_bytes(structure), "byte")
-    assert_unit(check, activations.bytes_per_token(structure), "byte")
-    assert_unit(check, activations.bytes_per_request(), "byte")
-    assert_unit(check, kv_cache.bytes_per_token(structure), "byte")
+    for size in (
+        weights.device_bytes(structure),
+        activations.bytes_per_token(structure),
+        activations.bytes_per_request(),
+        kv_cache.token_bytes(structure),
+        kv_cache.request_bytes(structure, kv_cache.mean_tokens()),
+        kv_cache.likely_bytes(structure, s.running, s.occupancy_sigmas),
+    ):
+        assert_unit(check, size, "byte")
     for count in (
         kv_cache.blocks(s.isl),
-        kv_cache.likely_tokens(s.running, s.occupancy_sigmas),
         weights.total_parameters(structure),
         weights.active_parameters(structure),
     ):
         assert_unit(check, count, "1")
 
 
-@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.ffn_kind)
-def test_serving_outputs_have_their_units(structure):
-    found = EXPRESSIONS[structure.ffn_kind]
-    assert set(found.outputs) == set(OUTPUT_UNITS)
-    check = Checker(definitions=found.definitions)
-    for name, expr in found.outputs.items():
-        assert_unit(check, expr, OUTPUT_UNITS[name])
+@of_every_structure
+def test_outputs_and_definitions_have_the_units_their_names_promise(structure):
+    check = checker_of(structure)
+    for name, expr in results(structure).items():
+        assert_unit(check, expr, promised(name))
+    for symbol in expressions_of(structure).definitions:
+        assert_unit(check, symbol, promised(symbol.name), zero_allowed=True)
 
 
-@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.ffn_kind)
-def test_definitions_have_the_units_their_names_promise(structure):
-    found = EXPRESSIONS[structure.ffn_kind]
-    check = Checker(definitions=found.definitions)
-    for symbol in found.definitions:
-        (unit,) = [unit for unit, ends in PROMISED if symbol.name.endswith(ends)]
-        assert_unit(check, symbol, unit)
+def test_names_promise_units():
+    """Spot checks of the rule above, so that it does not call a time a count."""
+    promises = {"rate": "1/s", "itl": "s", "kv_likely_bytes": "byte", "slots_needed": "1", "decode_hbm_bandwidth": "s"}
+    promises |= {"activations_bytes_per_token": "byte", "prefill_load": "1", "compute_seconds": "s", "stretch": "1"}
+    assert {name: promised(name) for name in promises} == promises
 
 
 def test_the_unit_of_a_definition_is_that_of_what_is_behind_it():
     define = Definitions()
-    sizes = define("sizes", s.weight_bytes * s.isl)
+    sizes = define("sizes", s.expert_weight_bytes * s.isl)
     assert Checker(definitions=define.items)(sizes / s.hbm_bandwidth) == parse_unit("s")
     define("wrong", sizes + s.host_step)
     with pytest.raises(UnitError):
         Checker(definitions=define.items)
 
 
+NONSENSE = Operator("flop that are bytes", flops=s.kv_bytes, hbm_bytes=s.kv_bytes)
+
+
 @pytest.mark.parametrize(
     "planted",
     [
-        s.host_step + s.gemm_flops,
+        s.host_step + s.ffn_flops,
         s.host_step + s.layers,
-        s.weight_bytes + s.hbm_bandwidth,
-        sympy.Max(s.host_step, s.tp_bandwidth),
-        sympy.Min(s.weight_bytes, s.isl),
+        s.expert_weight_bytes + s.hbm_bandwidth,
+        Larger(s.host_step, s.tp_bandwidth),
+        Smaller(s.expert_weight_bytes, s.isl),
         sympy.ceiling(s.host_step),
         sympy.log(s.kv_bytes, 2),
         s.isl**s.host_step,
         s.host_step**s.isl,
-        sympy.Piecewise((s.host_step, s.pp <= 1), (s.layers, True)),
-        sympy.Piecewise((s.host_step, s.pp <= s.kv_bytes), (s.eager_floor, True)),
-        sympy.cbrt(s.host_step**3 + s.gemm_flops**3),
-        seconds(Operator("rate is a bandwidth", flops=s.hidden, rate=s.hbm_bandwidth, hbm_bytes=s.kv_bytes)).total,
+        either(s.pp - 1, s.host_step, s.layers),
+        either(s.host_step - s.kv_bytes, s.host_step, s.eager_floor),
+        both(s.host_step, s.ffn_flops),
+        roofline.seconds(NONSENSE).total,
+        component.seconds(NONSENSE).total,
+        component.seconds(Operator("hand-off counted in tokens", hand_off_bytes=s.isl, hbm_bytes=s.kv_bytes)).total,
         sympy.sin(s.host_step),
     ],
     ids=str,
@@ -329,10 +362,12 @@ def test_the_checker_refuses_a_planted_error(planted):
 
 def test_the_checker_knows_what_a_rate_is():
     check = Checker()
-    assert_unit(check, s.weight_bytes / s.hbm_bandwidth, "s")
-    assert_unit(check, sympy.cbrt(s.host_step**3 + (s.isl / s.gemm_flops) ** 3), "s")
+    assert_unit(check, s.expert_weight_bytes / s.hbm_bandwidth, "s")
+    assert_unit(check, either(s.host_step, s.isl, 0), "1")
+    assert_unit(check, Larger(0, Smaller(s.host_step, s.isl / s.ffn_flops)), "s")
+    assert_unit(check, sympy.cbrt(s.host_step**3 + (s.isl / s.ffn_flops) ** 3), "s")
     with pytest.raises(AssertionError):
-        assert_unit(check, s.weight_bytes, "s")
+        assert_unit(check, s.expert_weight_bytes, "s")
 
 
 @pytest.mark.parametrize("name", [name for name, unit in UNITS.items() if unit != "1"])
@@ -340,11 +375,17 @@ def test_a_wrong_unit_of_one_symbol_is_noticed(name):
     """Each unit in the table matters: were one symbol a plain count, some output would not come out right."""
     units = UNITS | {name: "byte" if UNITS[name] != "byte" else "1"}
 
-    def wrong(found):
+    def wrong(structure):
         try:
-            check = Checker(units, found.definitions)
-            return any(check(expr) != parse_unit(OUTPUT_UNITS[output]) for output, expr in found.outputs.items())
+            check = Checker(units, expressions_of(structure).definitions)
+            return any(check(expr) != parse_unit(promised(output)) for output, expr in results(structure).items())
         except UnitError:
             return True
 
-    assert any(wrong(found) for found in EXPRESSIONS.values())
+    using = (structure for structure in STRUCTURES if uses(structure, name))
+    assert any(wrong(structure) for structure in using)
+
+
+def uses(structure, name):
+    symbol = sympy.Symbol(name, nonnegative=True)
+    return any(symbol in expr.free_symbols for expr in all_of(structure))

@@ -6,6 +6,7 @@ the same expressions the closed form uses, evaluated at the step's own batch: th
 """
 
 import math
+import types
 from collections import deque
 from typing import NamedTuple
 
@@ -13,13 +14,17 @@ import numpy as np
 import sympy
 
 from planner.columns import evaluate
-from planner.columns.topology import links
+from planner.costs.codegen import _Printer
 from planner.costs.step import stage_step
 from planner.costs.structure import Structure
 from planner.costs.work import Batch
-from planner.table import FORMAT_NAMES
+from planner.table import AXES, FORMAT_NAMES
 
-_BATCH = sympy.symbols("tokens decoding context prefill prefill_context prefill_cached rows", nonnegative=True)
+_BATCH = Batch(*(sympy.Symbol(f"batch_{name}", nonnegative=True) for name in Batch.__dataclass_fields__))
+# Both branches of a choice are computed: without requests or prompts, one of them divides by a number of rounds.
+_PLAIN = {"ceil": lambda x: math.ceil(x) or 1e-300}
+_PLAIN |= {"maximum": max, "minimum": min, "sqrt": math.sqrt, "cbrt": math.cbrt, "log": math.log}
+_PLAIN |= {"where": lambda flag, yes, no: yes if flag else no}
 
 
 class Outcome(NamedTuple):
@@ -32,33 +37,30 @@ class Outcome(NamedTuple):
 
 
 def step_functions(setting, configuration):
-    """Return seconds of a decode step (rows, decoding, context) and of a mixed step, as plain functions."""
-    tp, pp, ep = (np.array([float(x)]) for x in (configuration.tp, configuration.pp, configuration.ep))
-    weight, kv = (
-        np.array([FORMAT_NAMES.index(x)]) for x in (configuration.weight_precision, configuration.kv_precision)
-    )
-    values = {
-        **evaluate.architecture_values(setting.architecture, pp),
-        **evaluate._efficiencies(setting.efficiencies, ep),
-        **evaluate._precisions(setting, weight, kv),
-        **links(setting, tp, pp),
-        "tp": tp,
-        "pp": pp,
-        "ep": ep,
-        "hbm_bandwidth": setting.hardware.memory.bandwidth.value,
-    }
-    numbers = {sympy.Symbol(k, nonnegative=True): float(np.ravel(v)[0]) for k, v in values.items()}
-    structure = Structure(setting.architecture.attention, setting.architecture.ffn)
-    functions = []
-    for captured in (1, 0):
-        total = stage_step(structure, Batch(*_BATCH), captured=sympy.Integer(captured)).total
-        functions.append(sympy.lambdify(_BATCH, total.xreplace(numbers), modules="math", cse=True))
-    return functions
+    """Return seconds of a step in a captured graph and of one without, as plain functions of a batch's fields."""
+    axes = {axis: getattr(configuration, axis) for axis in AXES}
+    axes |= {name: FORMAT_NAMES.index(axes[name]) for name in ("weight_precision", "kv_precision")}
+    values = evaluate.symbol_values(setting, {axis: np.array([float(value)]) for axis, value in axes.items()})
+    numbers = {sympy.Symbol(k, nonnegative=True): sympy.Float(float(np.ravel(v)[0])) for k, v in values.items()}
+    structure = Structure(*evaluate.structure_of(setting))
+    totals = (stage_step(structure, _BATCH, captured=sympy.Integer(captured)).total for captured in (1, 0))
+    return [_plain_function(total.xreplace(numbers)) for total in totals]
+
+
+def _plain_function(expr):
+    """A function of floats; NumPy's would take ten times as long on single numbers."""
+    printer = _Printer({"fully_qualified_modules": True})
+    common, (result,) = sympy.cse([expr], order="none")
+    lines = [f"def step({', '.join(f'batch_{name}' for name in Batch.__dataclass_fields__)}):"]
+    lines += [f"    {symbol} = {printer.doprint(part)}" for symbol, part in common]
+    namespace = {"numpy": types.SimpleNamespace(**_PLAIN)}
+    exec("\n".join([*lines, f"    return {printer.doprint(result)}"]), namespace)
+    return namespace["step"]
 
 
 def simulate(case, setting, configuration, rate, requests=3000, seed=1):
     """Simulate one replica at a rate [request/s]; the first fifth and last twentieth of requests are not counted."""
-    assert configuration.pp == 1
+    assert configuration.pp == configuration.attention_dp == 1
     graph, eager = step_functions(setting, configuration)
     ladder = setting.engine.graph_capture_sizes.value
     isl, osl = int(case.workload.input_tokens), int(case.workload.output_tokens)
@@ -89,10 +91,12 @@ def simulate(case, setting, configuration, rate, requests=3000, seed=1):
             continue
         context = cached / decoding if decoding else 0.0
         if tokens:
-            took = eager(decoding + tokens, decoding, context, tokens, attended / tokens, read, decoding + len(ready))
+            mean, sampled, every = attended / tokens, decoding + len(ready), decoding + tokens
+            took = eager(every, decoding, 1.0, context, tokens, mean, read, sampled, every, 0.0)
         else:
             rows = next((size for size in ladder if size >= decoding), decoding)
-            took = (graph if decoding <= ladder[-1] else eager)(rows, decoding, context, 0.0, 0.0, 0.0, rows)
+            step = graph if decoding <= ladder[-1] else eager
+            took = step(rows, decoding, 1.0, context, 0.0, 0.0, 0.0, rows, rows, 0.0)
         if waiting and decoding + len(prefilling) + len(ready) >= configuration.max_num_seqs:
             capped += took
         now, area = now + took, area + decoding * took
