@@ -52,6 +52,10 @@ def _models(parts: Parts) -> Iterator[Finding]:
         limit = architecture.max_position_embeddings if architecture else None
         if limit and model.max_model_len and model.max_model_len > limit:
             yield ("models", name, "max_model_len"), f"at most {limit} token: the architecture's own limit"
+        drafts = model.speculative
+        if architecture and drafts and drafts.draft_time is None and not architecture.num_nextn_predict_layers:
+            message = f"{architecture.name} has no draft module of its own; give the draft_time of another model"
+            yield ("models", name, "speculative"), message
         own = (architecture.precision,) if architecture else ()
         if architecture and model.sparse_attention and not dict(architecture.attention_layers).get("gqa"):
             yield ("models", name, "sparse_attention"), f"{architecture.name} has no layer of full attention to replace"

@@ -39,6 +39,9 @@ def _degrees(d: Deployment) -> str:
     degrees = [f"tp{d.tp}"]
     degrees += [f"pp{d.pp}"] if d.pp > 1 else []
     degrees += [f"ep{d.ep}"] if d.ep > 1 else []
+    degrees += (
+        [f"{d.speculative_tokens} draft{'s' if d.speculative_tokens > 1 else ''}"] if d.speculative_tokens else []
+    )
     return " ".join(degrees)
 
 
