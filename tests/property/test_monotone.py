@@ -165,13 +165,19 @@ def test_more_link_bandwidth_never_slows_a_configuration(data, case, factor, fie
     assert_no_slower(before, after)
 
 
-def settled(found, between):
-    """Tell whether TPOT is mostly its first term: then the second, which goes with the square of ``stretch``, is small.
+def without_second_order(found, between, running):
+    """TPOT times 1/p less the mean of what a varying number of requests adds: elasticity·dispersion/b decode steps."""
+    return found["tpot"] - between["decode_step"] * between["elasticity"] * between["dispersion"] / running
 
-    See ``test_faster_memory_never_makes_a_plan_worse_where_prompts_stretch_steps_much`` for the rest.
+
+def settled(found, between):
+    """Tell whether TPOT is mostly its first term: then the second is small, and small are its changes.
+
+    It goes with the square of ``stretch`` and with 1/(1 − elasticity), which nears ten where matrix products fill a
+    step. See ``test_faster_memory_never_makes_a_plan_worse_where_prompts_stretch_steps_much`` for the rest.
     """
     second = found["tpot"] / between["fluid_step"] - 1
-    return second * between["stretch"] < 0.25
+    return second * between["stretch"] / max(0.1, 1 - between["elasticity"]) < 0.25
 
 
 @repeated
@@ -184,13 +190,23 @@ def test_more_hbm_bandwidth_never_slows_tpot_rate_or_ttft_without_its_queue(insi
     faster = scaled(case, memory("bandwidth", factor))
     before, after = raw(case, configuration), raw(faster, configuration)
     between, between_after = raw(case, configuration, inside), raw(faster, configuration, inside)
+    # strictly, but where the host takes longest: with a prompt, devices have more to do than without, and the host as
+    # much (in a step of prompts alone, less)
+    bound_by_host = between["decode_step"] <= between["decode_host"]
     for name in ("decode_step", "mixed_step", "full_step", "fluid_step", "prompt_service"):
-        assert between_after[name] < between[name] * (1 if kind_of(case) == "roofline" else SLACK), name
-    stages = configuration.pp
-    assume(settled(before | {"tpot": before["tpot"] / stages}, between))
-    assume(settled(after | {"tpot": after["tpot"] / stages}, between_after))
-    assert after["tpot"] < before["tpot"]
-    assert after["rate"] > before["rate"]
+        strictly = kind_of(case) == "roofline" and not bound_by_host
+        assert between_after[name] < between[name] * (1 if strictly else SLACK), name
+    stages, running = configuration.pp, configuration.mean_running
+    of_stage, of_stage_after = (found | {"tpot": found["tpot"] / stages} for found in (before, after))
+    first, first_after = (
+        without_second_order(*pair, running) for pair in ((of_stage, between), (of_stage_after, between_after))
+    )
+    assert first_after <= first * SLACK
+    assert after["rate"] * after["tpot"] == pytest.approx(before["rate"] * before["tpot"])
+    assume(settled(of_stage, between))
+    assume(settled(of_stage_after, between_after))
+    assert after["tpot"] <= before["tpot"] * SLACK
+    assert bound_by_host or after["tpot"] < before["tpot"]
     assert without_queue(after, between_after) <= without_queue(before, between) * SLACK
 
 

@@ -4,10 +4,10 @@ import numpy
 import pytest
 import sympy
 
+from planner.costs import codegen, compile
 from planner.costs import symbols as s
-from planner.costs.codegen import _Printer
 from planner.costs.structure import Structure
-from planner.costs.work import ZERO, Batch
+from planner.costs.work import ZERO, Batch, Expressions
 
 # One device, one token per step, nothing fused or overlapped, and none of what only some models have.
 NEUTRAL = {entry.symbol.name: 0.0 for entry in s.SYMBOLS if entry.meaning.startswith("1 where")}
@@ -26,13 +26,15 @@ NEUTRAL |= {"norms": 2.0, "score_passes": 0.0, "sequence_blocks": 1.0, "cores": 
 def _value(expr, **known):
     """The number an expression has; symbols not given must be neutral ones, and a group is within one domain."""
     expr = sympy.sympify(expr)
+    if expr.is_number:
+        return float(expr)
     tp, dp = (numpy.asarray(known.get(name, 1.0), dtype=float) for name in ("tp", "dp"))
     given = NEUTRAL | {"tp_near": tp, "ep_near": tp * dp}
     given |= {name: numpy.asarray(number, dtype=float) for name, number in known.items()}
     missing = {symbol.name for symbol in expr.free_symbols} - set(given)
     assert not missing, missing
     with numpy.errstate(all="ignore"):
-        found = eval(_Printer({"fully_qualified_modules": True}).doprint(expr), {"numpy": numpy, **given})
+        found = compile._execute(codegen.source(Expressions({}, {"found": expr})))(**given)["found"]
     return float(found) if numpy.ndim(found) == 0 else found
 
 

@@ -10,6 +10,7 @@ from planner.costs.memory import kv_cache
 from planner.costs.operators import attention
 from planner.costs.step import chunk_batch, decode_batch
 from planner.costs.structure import Structure
+from planner.costs.work import UNQUANTISED
 
 DECODE = decode_batch(s.padded_batch, s.running)
 GQA = {"hidden": 512, "heads": 8, "kv_heads": 2, "head_dim": 16, "kv_bytes": 2, "activation_bytes": 2}
@@ -153,6 +154,21 @@ def test_prefill_expands_the_latent_of_the_chunks_before_it(value, one):
     assert attended == 2 * 500 * 750 * 128 * (192 + 128)
 
 
+def test_absorbed_products_run_in_16_bit_whatever_the_weights(value, one, batch_of):
+    layer = mla.layer(batch_of(3))
+    operator = one(layer, "absorbed_projections")
+    assert operator.part == UNQUANTISED
+    for size in (0.5, 1, 2):
+        known = LATENT | {"attention_weight_bytes": size}
+        assert value(operator.weight_bytes, **known, tp=8) == 512 * 16 * 256 * 2
+        # a head's queries in and out of the latent's width, and its results back
+        moved = 3 * 16 * ((128 + 512) + (512 + 128)) * 2
+        assert value(operator.hbm_bytes, **known, tp=8) == 512 * 16 * 256 * 2 + moved
+    # nothing is read where no row decodes
+    prompts = one(mla.layer(batch_of(100, prefill=100)), "absorbed_projections")
+    assert value(prompts.weight_bytes, **LATENT) == value(prompts.flops, **LATENT) == 0
+
+
 # --- sliding window
 
 
@@ -189,6 +205,16 @@ def test_causal_attention_within_a_window_is_counted_token_by_token(value, windo
     assert value(attention.windowed_context(s.isl, s.isl, sympy.Integer(window)), isl=0) == 0
 
 
+@pytest.mark.parametrize("chunk", [1, 100, 400])
+@pytest.mark.parametrize("window", [50, 450, 5000])
+def test_a_later_chunk_of_a_prompt_is_counted_token_by_token(value, window, chunk):
+    """Tokens 300 … 300 + chunk of a prompt, of which the first see their window whole before the last do."""
+    seen = np.minimum(300 + np.arange(chunk) + 0.5, window).mean()
+    context = sympy.Rational(600 + chunk, 2)
+    found = value(attention.windowed_context(context, s.isl, sympy.Integer(window)), isl=chunk)
+    assert found == pytest.approx(seen, abs=0.01)
+
+
 # --- tokens selected by an indexer
 
 
@@ -200,6 +226,26 @@ def test_the_indexer_reads_everything_and_attention_what_it_selects(decoding):
         assert decoding(sparse_mla, "flops", **known, **load) == 12 * attended * 2 * 128 * (576 + 512)
         assert decoding(sparse_mla, "hbm_bytes", "select_tokens", **known, **load) == 12 * (isl + 100) * 128
         assert decoding(sparse_mla, "flops", "select_tokens", **known, **load) == 12 * (isl + 100) * 64 * 2 * 128
+
+
+@pytest.mark.parametrize(("tp", "worked"), [(1, 128), (2, 64), (8, 64), (128, 64)])
+def test_kernels_over_selected_tokens_work_on_a_tile_of_heads(decoding, tp, worked):
+    """Fewer heads cost as much as a tile of 64; what is cached is read once all the same, and the indexer is whole."""
+    known = LATENT | INDEX | {"isl": 9900, "tp": tp, "sparse_head_tile": 64}
+    assert decoding(sparse_mla, "flops", **known) == 12 * 2048 * 2 * worked * (576 + 512)
+    assert decoding(sparse_mla, "hbm_bytes", **known) == 12 * 2048 * 576 * 2
+    assert decoding(sparse_mla, "flops", "select_tokens", **known) == 12 * 10_000 * 64 * 2 * 128
+    assert decoding(mla, "flops", **known) == 12 * 10_000 * 2 * (128 / tp) * (576 + 512)
+
+
+@pytest.mark.parametrize(("isl", "drafts", "read"), [(900, 3, 1000), (4900, 1, 4096), (4900, 3, 5000), (9900, 0, 2048)])
+def test_every_draft_reads_the_tokens_selected_for_it_as_far_as_there_are_others(decoding, isl, drafts, read):
+    known = LATENT | INDEX | {"isl": isl, "drafts": drafts}
+    assert decoding(sparse_mla, "hbm_bytes", **known) == 12 * read * 576 * 2
+    attended = min(2048, isl + 100)
+    assert decoding(sparse_mla, "flops", **known) == 12 * (1 + drafts) * attended * 2 * 128 * (576 + 512)
+    # full attention reads its cache once for all drafts
+    assert decoding(mla, "hbm_bytes", **known) == 12 * (isl + 100) * 576 * 2
 
 
 def test_the_indexer_s_keys_are_cached_too(value):
@@ -219,6 +265,16 @@ def test_linear_attention_does_not_depend_on_the_context(decoding):
     # the state of every request is read and written
     assert decoding(gated_delta, "hbm_bytes", name, **DELTA) == 12 * 2 * 32 * 128 * 128 * 4
     assert decoding(gated_delta, "hbm_bytes", name, **DELTA, tp=8) == 12 * 2 * 4 * 128 * 128 * 4
+
+
+@pytest.mark.parametrize("drafts", [0, 1, 3])
+def test_a_state_is_kept_after_every_draft(value, decoding, drafts):
+    """Read once, written once per row: a state cannot be taken back to an accepted draft."""
+    name, states = "linear_attention_decode", 12 * 32 * 128 * 128
+    assert decoding(gated_delta, "hbm_bytes", name, **DELTA, drafts=drafts) == (1 + 1 + drafts) * states * 4
+    assert decoding(gated_delta, "vector_flops", name, **DELTA, drafts=drafts) == 8 * (1 + drafts) * states
+    held = value(gated_delta.state_bytes(), **DELTA, drafts=drafts)
+    assert held == (1 + drafts) * value(gated_delta.state_bytes(), **DELTA)
 
 
 def test_a_request_holds_a_state_and_the_last_inputs_of_the_convolution(value):

@@ -16,6 +16,7 @@ ALPHA, RATE = 8e-6, 100e9
 LINKS = {"tp_latency": ALPHA, "tp_bandwidth": RATE, "link_efficiency": 0.5}
 FAR = {"tp_near": 8, "tp_far_bandwidth": 25e9, "tp_far_latency": 20e-6}
 EXPERT_LINKS = {"ep_bandwidth": RATE, "ep_far_bandwidth": RATE / 4, "link_efficiency": 0.5, "exchange_latency": 2e-5}
+EXPERT_LINKS |= {"ep_latency": ALPHA}
 
 
 @pytest.fixture
@@ -186,3 +187,46 @@ def test_a_token_crosses_to_each_domain_once(exchanged):
     assert latency == pytest.approx(2e-5 + 1e-5)
     # gathered, every token goes to every device: once across, then to all within both domains
     assert exchanged(dp=16, ep=16, ep_near=8)[:2] == (own * 2 * 7, own)
+
+
+@pytest.mark.parametrize(("domains", "near", "k"), [(2, 8, 8), (4, 8, 8), (8, 2, 4)])
+def test_hops_of_tokens_to_their_experts_drawn_one_by_one(exchanged, domains, near, k):
+    """A token of device 0 of a domain goes once to device 0 of every other domain that owns one of its experts, and
+    there, as at home, on to the owners that are not device 0."""
+    ranks, draws = domains * near, np.random.default_rng(7)
+    owners = [np.unique(draws.integers(0, ranks, k)) for _ in range(20_000)]
+    across = np.mean([np.count_nonzero(np.unique(of // near)) for of in owners])
+    within = np.mean([np.count_nonzero(of % near) for of in owners])
+    own = 1000 / ranks * 7168
+    found = exchanged(dp=ranks, ep=ranks, ep_near=near, all_to_all=1, experts_per_token=k)
+    assert found[:2] == pytest.approx((own * within, own * across), rel=0.01)
+
+
+def test_domains_of_one_device_send_everything_between_domains(exchanged):
+    """The hierarchy ends where the flat exchange begins: what all 8 of a domain send near, 8 domains of 1 send far."""
+    for all_to_all in (0, 1):
+        known = {"dp": 8, "ep": 8, "all_to_all": all_to_all}
+        near, far, _ = exchanged(**known, ep_near=8)
+        assert exchanged(**known, ep_near=1)[:2] == pytest.approx((far, near))
+        assert far == 0 < near
+
+
+@pytest.mark.parametrize("all_to_all", [0, 1])
+def test_tensor_parallel_devices_share_the_sending_of_their_tokens(exchanged, all_to_all):
+    known = {"ep": 8, "all_to_all": all_to_all}
+    assert exchanged(tp=2, dp=4, **known) == exchanged(tp=1, dp=8, **known)
+
+
+def test_experts_in_slices_need_the_token_on_every_device_that_holds_one(exchanged):
+    """4 owners of 2 devices each, of whom 4·(1 − (3/4)^8) have an expert of the token."""
+    near, _, _ = exchanged(dp=8, ep=4, all_to_all=1)
+    assert near == pytest.approx(1000 / 8 * 7168 * 2 * 4 * (1 - 0.75**8) * 7 / 8)
+
+
+@pytest.mark.parametrize(("software", "near", "far"), [(2e-5, 8e-6, 0), (2e-5, 5e-5, 0), (2e-5, 5e-5, 1e-5)])
+def test_an_exchange_waits_for_software_or_links_whichever_is_slower_and_then_for_the_far_ones(
+    exchanged, software, near, far
+):
+    latencies = {"exchange_latency": software, "ep_latency": near, "ep_far_latency": far}
+    assert exchanged(dp=8, ep=8, **latencies)[2] == pytest.approx(max(software, near) + far)
+    assert exchanged(tp=8, ep=8, dp=1, **latencies)[2] == 0

@@ -72,8 +72,15 @@ def test_what_is_sent_to_experts_is_known_for_every_precision_served(engine):
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_memory_beside_weights_and_cache_is_a_small_part_of_a_device(engine):
     """Orders of magnitude: a slip of 1000 in a file would show here."""
-    for _, taken in engine.memory:
-        assert taken is None or 10 * MIB <= taken.value <= 4096 * MIB
+    sizes = [taken for name, taken in engine.memory if name != "latent_context"]
+    assert all(taken is None or 10 * MIB <= taken.value <= 4096 * MIB for taken in sizes)
+
+
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+def test_context_is_expanded_a_few_prompts_at_a_time(engine):
+    """Tokens, not bytes: more than a step's budget, fewer than the longest prompts together."""
+    tokens = engine.memory.latent_context
+    assert tokens is None or 2**13 <= tokens.value <= 2**18
 
 
 def test_an_ascend_communicator_keeps_two_buffers():

@@ -7,6 +7,7 @@ import sympy
 from planner.costs import symbols as s
 from planner.costs.layers import dense_ffn, gqa, head
 from planner.costs.operators import gemm, norm
+from planner.costs.step import chunk_batch, decode_batch
 from planner.costs.tiles import tiled
 from planner.costs.work import ATTENTION_WEIGHTS, EXPERT_WEIGHTS, FFN_WEIGHTS, ONE, UNQUANTISED
 
@@ -41,6 +42,44 @@ def test_a_tile_of_one_row_is_no_tile(value):
 def test_a_rounding_error_costs_no_tile(value, rows):
     """Budgets and batches are multiples of tiles, and rows a quotient: 256.00000000000006 are 256."""
     assert value(tiled(s.isl), isl=rows * (1 + 4e-16), **TILES) == rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "spread", "worked"),
+    [
+        (64, 8, (64 + 128) / 2),  # 56 fit a tile of 64, 72 do not
+        (128, 20, (128 + 256) / 2),
+        (100, 4, 128),  # 96 and 104 are one tile
+        (400, 20, (384 + 512) / 2),  # 380 and 420 of 128 each
+        (16, 4, (16 + 32) / 2),
+        (64, 0, 64),
+    ],
+)
+def test_rows_that_vary_take_the_mean_of_a_deviation_less_and_one_more(value, rows, spread, worked):
+    assert value(tiled(s.isl, s.osl), isl=rows, osl=spread, **TILES) == worked
+    product = gemm.linear("x", s.isl, 5, 7, FFN_WEIGHTS, s.osl)
+    assert value(product.flops, isl=rows, osl=spread, **TILES) == 2 * worked * 5 * 7
+    # bytes are those of the mean
+    known = {"ffn_weight_bytes": 1, "activation_bytes": 2}
+    assert value(product.hbm_bytes, isl=rows, osl=spread, **known) == 35 + rows * 12 * 2
+
+
+@pytest.mark.parametrize(("rows", "step"), [(7, 16), (56, 64), (60, 64), (64, 64), (130, 128), (500, 128)])
+def test_the_mean_of_two_tiles_is_within_a_third_of_a_step_of_a_poisson_number_s(value, rows, step):
+    """A normal number is beyond an edge one deviation away in 16 % of steps, and the two-point one in half of them."""
+    draws = np.maximum(1, np.random.default_rng(5).poisson(rows, 20_000))
+    mean = np.mean(value(tiled(s.isl), isl=draws, **TILES))
+    found = value(tiled(s.isl, sympy.sqrt(s.isl)), isl=rows, **TILES)
+    assert abs(found - mean) <= (0.5 - 0.16) * step
+
+
+def test_only_steps_of_decodes_whose_requests_come_at_random_vary(value):
+    known = {"padded_batch": 16, "running": 16, "isl": 100, "osl": 10, "token_budget": 512}
+    batch = decode_batch(s.padded_batch, s.running)
+    assert value(batch.spread, **known, batch_varies=1) == 4
+    assert value(batch.spread, **known, batch_varies=1, drafts=2) == 3 * 4  # rows come three by three
+    assert value(batch.spread, **known, batch_varies=0) == 0
+    assert chunk_batch(s.token_budget).spread == 0
 
 
 def test_gemm_flops_are_2mnk_and_every_operand_moves_once(value):
@@ -101,6 +140,15 @@ def test_head_multiplies_sampled_rows_only_and_splits_the_vocabulary(value, one,
     assert value(one(layer, "head").flops, **known) == 2 * 4 * 8 * 500
     assert value(one(layer, "head").hbm_bytes, **known) == (8 * 500 + 4 * (8 + 500)) * 2
     assert value(one(layer, "logits_all_gather").traffic.near_bytes, **known) == 4 * 1000 * 2 / 2
+
+
+def test_sampling_reads_whole_rows_of_logits_twice_on_every_device(value, one, batch_of):
+    """A logit in 16 bit and its fp32 copy, each read and written or read again: 2·6 byte, and 5 flop."""
+    sampling = one(head.layer(batch_of(100, logit_rows=4)), "sampling")
+    for tp in (1, 8):
+        assert value(sampling.hbm_bytes, vocab=1000, logit_bytes=6, tp=tp) == 2 * 4 * 1000 * 6
+        assert value(sampling.vector_flops, vocab=1000, tp=tp) == 5 * 4 * 1000
+    assert sampling.flops == sampling.weight_bytes == 0
 
 
 def test_norm_reads_and_writes_two_tensors_and_gating_three(value):

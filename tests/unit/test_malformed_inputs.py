@@ -372,6 +372,27 @@ SCENARIO_FAULTS = [
         "models.chat.max_model_len: at most 40960 token: the architecture's own limit",
     ),
     fault(
+        "no-draft-module",
+        "max_model_len: 32768 token",
+        "max_model_len: 32768 token\n    speculative: {acceptance: [0.7]}",
+        "speculative:",
+        "models.chat.speculative: Qwen3-32B has no draft module of its own; give the draft_time of another model",
+    ),
+    fault(
+        "acceptance-above-one",
+        "max_model_len: 32768 token",
+        "max_model_len: 32768 token\n    speculative: {acceptance: [1.5], draft_time: 1 ms}",
+        "1.5",
+        "models.chat.speculative.acceptance.0: must be at most 1 (got 1.5)",
+    ),
+    fault(
+        "hot-load-of-more-than-all",
+        "output_tokens: 300 token",
+        "output_tokens: 300 token\n    expert_load: {hot_share: 0.5, hot_load: 3.0}",
+        "expert_load:",
+        "workloads.chat.expert_load: hot_share × hot_load must be at most 1, all of the load (got 1.5)",
+    ),
+    fault(
         "one-output-token",
         "output_tokens: 300 token",
         "output_tokens: 1 token",

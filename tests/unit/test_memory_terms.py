@@ -95,6 +95,25 @@ def test_quantised_parts_are_counted_at_their_own_size(value):
         assert value(device_bytes(structure), **known | {name: 2}) - base == count, name
 
 
+@pytest.mark.parametrize("kind", ["mla", "sparse_mla"])
+@pytest.mark.parametrize("stored", [0.5, 1, 2])
+def test_the_up_projection_of_the_latent_is_held_twice(value, kind, stored):
+    """As stored, and unpacked to 16 bit for the absorbed form."""
+    known = PLAIN | {"layers": 3, f"{kind}_layers": 3, "dense_layers": 3, "query_rank": 6, "latent_rank": 5}
+    known |= {"rope_dim": 1, "nope_dim": 2, "value_dim": 3, "attention_weight_bytes": stored, "tp": 2}
+    known |= {"index_heads": 2, "index_dim": 4}
+    indexer = 6 * 2 * 4 + 8 * (4 + 2) + 2 * 4 if kind == "sparse_mla" else 0
+    projections = 8 * (6 + 5 + 1) + 6 * 2 * (2 + 1) + 5 * 2 * (2 + 3) + 2 * 3 * 8 + indexer
+    attention = projections * stored + (8 + 6 + 5) * 2 + 5 * 2 * (2 + 3) * 2
+    dense = 3 * 8 * 16 + 8 * 2
+    expected = 3 * (attention + dense) + (2 * 50 / 2 * 8 + 8) * 2
+    assert value(device_bytes(Structure((kind,), ("dense",))), **known) == expected
+    # parameters of the model are counted once
+    parameters = value(total_parameters(Structure((kind,), ("dense",))), **known | {"vocab_matrices_total": 2, "tp": 1})
+    whole = 8 * (6 + 5 + 1) + 6 * 4 * (2 + 1) + 5 * 4 * (2 + 3) + 4 * 3 * 8 + indexer
+    assert parameters == 3 * (whole + 8 + 6 + 5 + 3 * 8 * 32 + 8) + (2 * 50 + 1) * 8
+
+
 def test_a_draft_module_adds_a_layer_of_the_last_kinds_and_a_merge(value):
     """DeepSeek-V3, §2.2: a transformer layer, and a projection of two residual streams to one."""
     structure = Structure(("gqa",), ("dense", "moe"))
@@ -132,6 +151,28 @@ def test_activations_of_a_token_and_of_a_request(value, dense, moe):
     assert value(activations.bytes_per_token(both), **experts) == (2 * 8 + 4 * (2 * 16 + 8)) * 2
     assert value(activations.bytes_per_token(both), **experts | {"ffn_width": 4000}) == (2 * 8 + 3 * 2000) * 2
     assert value(activations.bytes_per_request(), vocab=50, logit_bytes=6) == 300
+
+
+def test_tokens_gathered_from_all_attention_ranks_are_alive_with_their_results(value, dense, moe):
+    known = {"hidden": 8, "ffn_width": 32, "ffn_matrices": 3, "activation_bytes": 2, "heads": 4, "longest": 9}
+    known |= {"experts_per_token": 4, "expert_width": 16, "dp": 4, "ep": 4}
+    alone = (2 * 8 + 4 * (2 * 16 + 8)) * 2
+    assert value(activations.bytes_per_token(moe), **known) == alone + 2 * 4 * 8 * 2
+    assert value(activations.bytes_per_token(moe), **known, all_to_all=1) == alone
+    # one rank holds all its tokens anyway, and dense layers send none
+    assert value(activations.bytes_per_token(moe), **known | {"dp": 1, "ep": 1}) == alone
+    assert value(activations.bytes_per_token(dense), **known) == (2 * 8 + 3 * 32) * 2
+
+
+@pytest.mark.parametrize("kind", ["mla", "sparse_mla", "gqa", "sliding", "gated_delta", "nsa"])
+def test_context_is_expanded_in_a_workspace_of_latents_keys_and_values(value, kind):
+    """DeepSeek-V3: 576 values of a token's latent, and 128 + 128 of each head for its keys and values."""
+    known = {"heads": 128, "latent_rank": 512, "rope_dim": 64, "nope_dim": 128, "value_dim": 128, "activation_bytes": 2}
+    held = activations.context_bytes(Structure((kind,), ("moe",)))
+    for tp in (1, 8):
+        expected = 65536 * (576 + 128 / tp * 256) * 2 if kind == "mla" else 0
+        assert value(held, **known, tp=tp, context_workspace=65536) == expected
+        assert value(held, **known, tp=tp, context_workspace=0) == 0
 
 
 PARTS = ("weights_bytes", "activations_bytes", "graphs_bytes", "communication_bytes", "runtime_bytes")
@@ -210,6 +251,17 @@ def test_activations_grow_with_the_budget_and_the_requests(setting_of, held):
     assert requests - small == 64 * setting.architecture.vocab_size * 6
     per_token = (2 * setting.architecture.hidden_size + 3 * setting.architecture.intermediate_size) * 2
     assert budget - small == 2048 * per_token
+
+
+def test_the_workspace_of_context_is_counted_whatever_the_budget(setting_of, held):
+    setting = setting_of("DeepSeek-V3", "h200-sxm")
+    without = setting.engine.memory.model_copy(update={"latent_context": None})
+    lacking = setting._replace(engine=setting.engine.model_copy(update={"memory": without}))
+    tokens = setting.engine.memory.latent_context.value
+    for budget in (2048, 8192):
+        one, other = (held(given, tp=8, ep=8, max_num_batched_tokens=budget) for given in (setting, lacking))
+        assert one["activations_bytes"] - other["activations_bytes"] == tokens * (576 + 16 * 256) * 2
+        assert other["kv_cache_bytes"] - one["kv_cache_bytes"] == pytest.approx(tokens * (576 + 16 * 256) * 2)
 
 
 def test_more_drafts_and_copies_of_experts_take_memory(setting_of, held):

@@ -145,6 +145,34 @@ def test_redundant_experts_balance_and_take_memory(value, imbalance):
     assert held == [120 / 8 * 3 * 64 * 32, (120 + 24) / 8 * 3 * 64 * 32]
 
 
+def test_copies_are_held_and_touched_like_other_experts(touched, hottest):
+    """120 experts and 24 copies on 8 ranks: 18 each, all of which a large step reads."""
+    copies = SKEWED | {"redundant_experts": 24, "ep": 8}
+    assert touched(1_000_000, **copies) == hottest(1_000_000, **copies) == pytest.approx((120 + 24) / 8)
+    # 36 of them share the visits of 12 hot experts, and draw the mean: 3·12/36
+    tokens, each = 16, 8 / 120
+    expected = (36 * (1 - (1 - each) ** tokens) + 108 * (1 - (1 - each * 0.7 / 0.9) ** tokens)) / 8
+    assert touched(tokens, **copies) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("copies", [0, 12, 24, 100])
+@pytest.mark.parametrize("hot_share", [0, 0.1])
+def test_no_step_touches_more_experts_than_its_tokens_visit(touched, hot_share, copies):
+    known = SKEWED | {"hot_share": hot_share, "redundant_experts": copies}
+    for tokens in (1, 2, 16):
+        assert touched(tokens, **known) <= 8 * tokens * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("grouped_routing", [0, 1])
+@pytest.mark.parametrize("copies", [0, 64])
+def test_the_hottest_rank_touches_an_expert_at_least_and_those_it_holds_at_most(hottest, copies, grouped_routing):
+    known = {"ep": 64, "redundant_experts": copies, "grouped_routing": grouped_routing}
+    for tokens in (1, 2, 8, 100, 10_000):
+        assert 1 <= hottest(tokens, **known) <= (128 + copies) / 64
+    # less than a visit, on average: as much as there is
+    assert hottest(0.05, **known | {"grouped_routing": 1}) == pytest.approx(0.05 * 8)
+
+
 # --- operators and layer
 
 
