@@ -7,7 +7,6 @@ from planner.costs.symbols import ARGUMENTS
 from planner.costs.work import Expressions
 from planner.errors import InternalError
 
-
 _CUBE = 3
 # NumPy's own power of 3 takes ten times as long as two products.
 _HEAD = ("import numpy", "", "", "def cube(x):", "    return x * x * x", "", "")
@@ -54,7 +53,8 @@ def source(expressions: Expressions) -> str:
     steps = _ordered([*common, *zip(names, reduced, strict=False), *returned])
     needed = set().union(*(expr.free_symbols for _, expr in steps)) if steps else set()
     arguments = [name for name in ARGUMENTS if name in {str(symbol) for symbol in needed}]
-    lines = [*_HEAD, f"def kernel(*, {', '.join(arguments)}, **others):"]
+    named = f"*, {', '.join(arguments)}, " if arguments else ""
+    lines = [*_HEAD, f"def kernel({named}**others):"]
     lines += [f"    {symbol} = {printer.doprint(expr)}" for symbol, expr in steps]
     pairs = ", ".join(f"{name!r}: _result_{name}" for name in results)
     return "\n".join([*lines, f"    return {{{pairs}}}", ""])

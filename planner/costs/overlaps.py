@@ -28,7 +28,7 @@ def saved(timed: Timed, batch: Batch, machine: ModuleType) -> sympy.Expr:
     """
     behind_products = matmul_behind_all_reduce(batch) * _matmul(timed)
     fetched = s.weight_prefetch * _prefetch(timed, behind_products, machine)
-    exchanged = half_batches(batch) * _dual_batch(timed)
+    exchanged = half_batches(batch) * _dual_batch(timed, behind_products + fetched)
     beside = shared_beside_routed(batch) * _shared(timed, exchanged)
     return behind_products + fetched + exchanged + beside
 
@@ -78,18 +78,18 @@ def _shared(timed: Timed, hidden: sympy.Expr) -> sympy.Expr:
     return Smaller(_sum(t.device for t in shared), Larger(0, alone - hidden - fullest))
 
 
-def _dual_batch(timed: Timed) -> sympy.Expr:
+def _dual_batch(timed: Timed, hidden: sympy.Expr) -> sympy.Expr:
     """Two half batches hide each other's exchange behind their own work, and read the weights twice.
 
-    (DeepSeek-V3, arXiv 2412.19437, §3.4; where there is little to hide it would lose time, so engines ask for a
-    least number of tokens.)
+    T = max(exchange, work + the second reading) (DeepSeek-V3, arXiv 2412.19437, §3.4; where there is little to hide it
+    would lose time, so engines ask for a least number of tokens). ``hidden`` of the work stands beside something else.
     """
     exchange = _sum(t.link + t.latency for o, t in timed if o.name in _EXCHANGE)
     if exchange == ZERO:
         return ZERO
     work = _sum(t.device for o, t in timed)
     again = _sum(_reading(o) for o, _ in timed)
-    return Larger(0, Smaller(exchange, work) - again)
+    return Larger(0, Smaller(work - hidden, exchange - again))
 
 
 def _reading(operator: Operator) -> sympy.Expr:

@@ -18,7 +18,7 @@ class Tiled(sympy.Function):  # type: ignore[misc]
     def expanded(self) -> sympy.Expr:
         """Return the definition: the tile is the smallest power of two that holds the rows, within least and tile."""
         rows, largest, least = self.args
-        tile = Smaller(largest, 2 ** sympy.ceiling(sympy.log(Larger(rows, least), 2)))
+        tile = Smaller(largest, 2 ** sympy.ceiling(sympy.log(Larger(rows, least), 2) - _ROUNDING))
         return tile * sympy.ceiling(rows / tile - _ROUNDING)
 
     @classmethod
@@ -46,5 +46,6 @@ def tiled(rows: sympy.Expr, spread: sympy.Expr = sympy.S.Zero) -> sympy.Expr:
     """
     if spread == 0:
         return Tiled(rows, s.tile_rows, s.least_tile_rows)
-    fewer, more = (Tiled(rows + sign * spread, s.tile_rows, s.least_tile_rows) for sign in (-1, 1))
+    around = (Larger(Smaller(1, rows), rows - spread), rows + spread)
+    fewer, more = (Tiled(some, s.tile_rows, s.least_tile_rows) for some in around)
     return (fewer + more) / 2

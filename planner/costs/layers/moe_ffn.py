@@ -12,7 +12,7 @@ import sympy
 from planner.costs import symbols as s
 from planner.costs.functions import either
 from planner.costs.fusions import all_reduce_in_experts, norm_in_all_reduce
-from planner.costs.operators.collective import all_reduce, exchange
+from planner.costs.operators.collective import all_gather, all_reduce, exchange, one_of
 from planner.costs.operators.gemm import linear, unquantised
 from planner.costs.operators.moe import expert_parameters as one_expert
 from planner.costs.operators.moe import routed_experts, slots
@@ -29,7 +29,9 @@ def layer(batch: Batch) -> Layer:
     (Switch, arXiv 2101.03961, §2; top-k routing and shared experts of DeepSeekMoE, arXiv 2401.06066, §3.)
     """
     width, shared_rows = s.shared_width / s.tp, batch.tokens * either(s.shared_width, 1, 0)
-    partial = batch.tokens * s.hidden * s.activation_bytes * either(s.dp - 1, 0, 1)
+    # Partial sums of all devices; or results that came back to one device of each attention rank's group each.
+    results = batch.tokens * s.hidden * s.activation_bytes
+    joined = one_of(s.dp - 1, all_gather("ffn_all_gather", results), all_reduce("ffn_all_reduce", results))
     return Layer(
         name="moe",
         operators=(
@@ -40,7 +42,7 @@ def layer(batch: Batch) -> Layer:
             linear("shared_down_projection", shared_rows, width, s.hidden, FFN_WEIGHTS),
             routed_experts(batch.group_tokens),
             _fused(exchange("combine", s.activation_bytes, batch.group_tokens, s.hidden)),
-            replace(all_reduce("ffn_all_reduce", partial), launched=ONE - all_reduce_in_experts(batch)),
+            replace(joined, launched=ONE - all_reduce_in_experts(batch)),
         ),
         floor=s.moe_ffn_floor,
     )

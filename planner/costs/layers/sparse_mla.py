@@ -5,7 +5,7 @@ from dataclasses import replace
 import sympy
 
 from planner.costs import symbols as s
-from planner.costs.functions import Larger, Smaller
+from planner.costs.functions import Smaller
 from planner.costs.layers import gqa, mla
 from planner.costs.operators.attention import Shape, decode, prefill, select, windowed_context
 from planner.costs.operators.gemm import linear
@@ -22,7 +22,7 @@ context_width = gqa.context_width
 def shape() -> Shape:
     """The absorbed form; kernels over selected tokens work on ``sparse_head_tile`` heads at a time."""
     dense = mla.absorbed()
-    return replace(dense, heads=Larger(dense.heads, s.sparse_head_tile))
+    return replace(dense, heads=s.sparse_head_tile * sympy.ceiling(dense.heads / s.sparse_head_tile))
 
 
 def layer(batch: Batch) -> Layer:

@@ -1,5 +1,7 @@
 """Collectives in the alpha-beta model, over the scale-up domain and, where a group is larger, between domains."""
 
+from dataclasses import replace
+
 import sympy
 
 from planner.costs import symbols as s
@@ -37,6 +39,13 @@ def all_gather(name: str, size: sympy.Expr, group: Group = TENSOR_GROUP) -> Oper
     """All-gather to ``size`` byte on every device: (n−1)/n·size byte sent (Thakur et al., §4.1), far shares once."""
     n, d = group.near, group.domains
     return Operator(name=name, traffic=group.traffic((n - 1) / n * size, (d - 1) / d * size / n, ONE))
+
+
+def one_of(flag: sympy.Expr, yes: Operator, no: Operator) -> Operator:
+    """Return a collective that is ``yes`` where ``flag`` is above zero, and ``no`` elsewhere, over the same links."""
+    names = ("near_bytes", "far_bytes", "latency")
+    chosen = {name: either(flag, getattr(yes.traffic, name), getattr(no.traffic, name)) for name in names}
+    return replace(no, traffic=replace(no.traffic, **chosen))
 
 
 def send(name: str, size: sympy.Expr) -> Operator:

@@ -38,13 +38,15 @@ def touched_experts(tokens: sympy.Expr) -> sympy.Expr:
     """Expected distinct experts of one rank that a step of ``tokens`` tokens reads, copies counted like others.
 
     Σ over classes of experts·(1 − (1 − k·load/E)^tokens)/ep: with one class it is the occupancy of uniform independent
-    draws (MegaScale-Infer, SIGCOMM 2025, §2.2). Copies belong to the hot class, and share its load.
+    draws (MegaScale-Infer, SIGCOMM 2025, §2.2). Copies belong to the hot class, and share its load;
+    no more experts are touched than tokens visit.
     """
     per_token = s.experts_per_token / s.experts
     hot, cold = s.hot_share * s.experts + s.redundant_experts, (1 - s.hot_share) * s.experts
     missed_hot = (1 - Smaller(1, per_token * hot_load())) ** tokens
     missed_cold = (1 - per_token * _cold_load()) ** tokens
-    return (hot * (1 - missed_hot) + cold * (1 - missed_cold)) / s.ep
+    drawn = hot * (1 - missed_hot) + cold * (1 - missed_cold)
+    return Smaller(tokens * s.experts_per_token, drawn) / s.ep
 
 
 def hottest_touched_experts(tokens: sympy.Expr) -> sympy.Expr:
