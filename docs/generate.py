@@ -60,6 +60,27 @@ def _grid() -> str:
     )
 
 
+_STEP_SYMBOLS = (
+    ("tokens", "rows of every matrix product of an attention rank"),
+    ("decoding", "requests of the rank that produce tokens"),
+    ("queries", "rows of each of them: its last token, and drafts to verify"),
+    ("decode_context", "cached tokens each of them reads"),
+    ("prefill", "prompt tokens in the step"),
+    ("prefill_context", "cached tokens each of those attends to, on average"),
+    ("prefill_cached", "tokens of keys and values read once for the whole prompt part"),
+    ("logit_rows", "rows of the head's product"),
+    ("group_tokens", "tokens of all attention ranks, which share experts"),
+    ("spread", "standard deviation of tokens from step to step"),
+    ("touched_experts", "distinct experts that the fullest device reads"),
+    ("imbalance", "visits of the hottest device's experts over the mean"),
+)
+_FUNCTIONS = (
+    ("Larger(x, y), Smaller(x, y)", "the larger, the smaller of two values"),
+    ("Either(f, x, y)", "x where f is above zero, else y"),
+    ("tiles(x)", "x rounded up to whole tiles; in LaTeX ⌈x⌉ with index m_t"),
+)
+
+
 def _symbols() -> str:
     text = (
         "# Symbols\n\nEvery symbol of the cost expressions (`planner/costs/symbols.py`). Units are SI; counts are 1.\n"
@@ -67,7 +88,10 @@ def _symbols() -> str:
     for origin in dict.fromkeys(entry.origin for entry in SYMBOLS):
         rows = [[f"${e.latex}$", f"`{e.symbol.name}`", e.unit, e.meaning] for e in SYMBOLS if e.origin == origin]
         text += f"\n## From the {origin}\n\n" + _table(["symbol", "name", "unit", "meaning"], rows)
-    return text
+    rows = [[f"`{name}`", meaning] for name, meaning in _STEP_SYMBOLS]
+    text += "\n## Of one step\n\nWhat `planner cost` fills in for the step it prices, all of them counts.\n\n"
+    text += _table(["name", "meaning"], rows) + "\n## Functions\n\n"
+    return text + _table(["function", "meaning"], [[f"`{name}`", meaning] for name, meaning in _FUNCTIONS])
 
 
 def _engines() -> str:

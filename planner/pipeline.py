@@ -29,6 +29,9 @@ from planner.verify import Evidence, Verdict, judge
 from planner.verify import optimum as dynamic
 
 OPTIMUM_NOT_RECOMPUTED = "too many devices to prove the optimum a second time; the solver's proof stands alone"
+ATTENTION_DP_NOT_SEARCHED = (
+    "latent attention is usually served with attention data parallelism, which this version does not search"
+)
 Stage = Callable[[str], None]
 
 
@@ -66,7 +69,17 @@ def solve(case: Case, on_stage: Stage = _silent) -> Report:
         asked=_asked(problem),
         limits=limits_of(plan, limits(case.workload)),
         rejected=(*table.rejected, *_missed_limits(case, table)),
-        notes=result.notes if verdict.optimum_proven else (*result.notes, OPTIMUM_NOT_RECOMPUTED),
+        notes=_notes(case, result, verdict),
+    )
+
+
+def _notes(case: Case, result: SolveResult, verdict: Verdict) -> tuple[str, ...]:
+    """Say what a reader must know to trust the plan as far as it goes, and no further."""
+    latent = {"mla", "sparse_mla"} & set(case.architecture.attention_layers)
+    return (
+        *result.notes,
+        *([] if verdict.optimum_proven else [OPTIMUM_NOT_RECOMPUTED]),
+        *([ATTENTION_DP_NOT_SEARCHED] if latent else []),
     )
 
 

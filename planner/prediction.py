@@ -9,18 +9,20 @@ import numpy as np
 from planner.catalog import load_architecture, load_engine, load_hardware
 from planner.catalog.rows import Row
 from planner.columns.closed_loop import closed_loop
-from planner.columns.setting import lone_setting
-from planner.columns.values import exchanges_all_to_all, multiplies_in
+from planner.columns.deployable import Degrees, why_not
+from planner.columns.setting import Setting, lone_setting
+from planner.columns.values import exchanges_all_to_all
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.errors import InputError
 from planner.schema.architecture import Architecture
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine, Scheduling
 from planner.schema.hardware import Hardware
-from planner.schema.precision import FORMATS, KvPrecision, Precision
+from planner.schema.precision import FORMATS, KV_FORMATS, KvPrecision, Precision
 from planner.table import FORMAT_NAMES, Floats
 
 T = TypeVar("T")
+_SHORTEST = 2
 
 
 class Prediction(NamedTuple):
@@ -60,7 +62,7 @@ def predict_rows(
     for row in rows:
         try:
             named = find(row)
-            _check(row, named)
+            _check(row, named, efficiencies)
         except _RefusedError as refusal:
             found[row.id] = Prediction(row.id, None, None, "refused", str(refusal))
         else:
@@ -109,55 +111,26 @@ class _Finder:
         return value  # type: ignore[return-value]
 
 
-def _check(row: Row, named: _Named) -> None:
-    """Refuse what cannot run: degrees that do not fit together or the model, a format the device cannot multiply in."""
-    a, group = named.architecture, row.tp * row.attention_dp
-    experts = dict(a.ffn_layers).get("moe", 0)
-    rules = (
-        (experts and row.ep * row.moe_tp != group, f"ep × moe_tp must be tp × attention_dp, {group}"),
-        (not experts and (row.ep > 1 or row.attention_dp > 1), "ep and attention_dp are for models with experts"),
-        (a.num_attention_heads % row.tp != 0, f"tp must divide the {a.num_attention_heads} query heads"),
-        (experts and a.num_experts % row.ep != 0, f"ep must divide the {a.num_experts} experts"),
-        (row.pp > a.num_hidden_layers, f"pp must be at most {a.num_hidden_layers}, the layers"),
-        (row.osl < 2, "osl must be at least 2: with one token there is no decode"),
-        (
-            row.isl + row.osl > a.max_position_embeddings,
-            f"requests are longer than the model's {a.max_position_embeddings} tokens",
-        ),
-        (
-            named.hardware.vendor not in named.engine.vendors,
-            f"{named.engine.name} runs on devices of {', '.join(named.engine.vendors)}",
-        ),
-        (
-            any(multiplies_in(named.hardware, part) is None for part in _formats(named)),
-            f"{named.hardware.name} does not multiply in {named.precision}",
-        ),
-        (row.kv_precision not in ("", *FORMATS), f"kv_precision '{row.kv_precision}' is none of {', '.join(FORMATS)}"),
-        (
-            bool(row.acceptance) and not a.num_nextn_predict_layers,
-            "the model has no draft module of its own, and rows cannot name another",
-        ),
-    )
-    for broken, why in rules:
-        if broken:
-            raise _RefusedError(why)
-
-
-def _formats(named: _Named) -> Iterable[Precision]:
-    formats = named.architecture.formats
-    return set(formats[named.precision]) if named.precision in formats else (named.precision,)
+def _check(row: Row, named: _Named, efficiencies: Efficiencies) -> None:
+    """Refuse what cannot run, and what rows cannot say."""
+    if row.kv_precision not in ("", *KV_FORMATS):
+        msg = f"kv_precision '{row.kv_precision}' is none of {', '.join(KV_FORMATS)}"
+        raise _RefusedError(msg)
+    if row.osl * row.length_factor < _SHORTEST:
+        msg = f"osl must be at least {_SHORTEST}: with one token there is no decode"
+        raise _RefusedError(msg)
+    if row.acceptance and not named.architecture.num_nextn_predict_layers:
+        msg = "the model has no draft module of its own, and rows cannot name another"
+        raise _RefusedError(msg)
+    longest = (row.isl + row.osl) * max(1.0, row.length_factor)
+    degrees = Degrees(row.tp, row.pp, row.attention_dp, row.ep, row.moe_tp, row.precision, kv_precision(row, named))
+    reason = why_not(_setting(row, named, efficiencies, int(longest)), degrees, longest)
+    if reason:
+        raise _RefusedError(reason)
 
 
 def _evaluate(rows: Sequence[Row], named: _Named, efficiencies: Efficiencies) -> Iterable[Prediction]:
-    setting = lone_setting(
-        named.architecture,
-        named.hardware,
-        named.engine,
-        rows[0].backend_version,
-        efficiencies,
-        longest=max(row.isl + row.osl for row in rows),
-        acceptance=rows[0].acceptance,
-    )
+    setting = _setting(rows[0], named, efficiencies, max(row.isl + row.osl for row in rows))
     scheduling = named.engine.scheduling
     axes = {
         "weight_precision": _array(FORMAT_NAMES.index(row.precision) for row in rows),
@@ -178,8 +151,11 @@ def _evaluate(rows: Sequence[Row], named: _Named, efficiencies: Efficiencies) ->
     admits = _array(row.max_num_seqs or max(row.concurrency, scheduling.default_max_seqs.value) for row in rows)
     found = closed_loop(setting, axes, clients, admits, _array(row.lockstep for row in rows))
     for row, ttft, tpot, admitted in zip(rows, found.ttft, found.tpot, found.admitted, strict=True):
-        if admitted < 1 or not np.isfinite(ttft + tpot):
+        if admitted < 1:
             yield Prediction(row.id, None, None, "refused", "weights and buffers leave no room for one request")
+        elif not np.isfinite(ttft + tpot):
+            reason = "max_num_batched_tokens leaves no room for prompts beside the requests that decode"
+            yield Prediction(row.id, None, None, "refused", reason)
         else:
             first, each = (float(seconds) * MILLISECONDS_PER_SECOND for seconds in (ttft, tpot))
             yield Prediction(row.id, first, each, "ok", "")
@@ -197,10 +173,22 @@ def kv_precision(row: Row, named: _Named) -> KvPrecision:
     Benchmark recipes pair fp8 and fp4 weights with an fp8 cache, except on Hopper outside of TensorRT-LLM.
     """
     if row.kv_precision:
-        return "fp8" if row.kv_precision == "fp8" else "bf16"
+        return next(name for name in KV_FORMATS if name == row.kv_precision)
     narrow = named.precision in ("fp8", "fp4") and "fp8" in named.hardware.peak_flops
     recipe = named.engine.name == "trtllm" or "fp4" in named.hardware.peak_flops
     return "fp8" if narrow and recipe and "fp8" in named.engine.kv_precisions.value else "bf16"
+
+
+def _setting(row: Row, named: _Named, efficiencies: Efficiencies, longest: int) -> Setting:
+    return lone_setting(
+        named.architecture,
+        named.hardware,
+        named.engine,
+        row.backend_version,
+        efficiencies,
+        longest=longest,
+        acceptance=row.acceptance,
+    )
 
 
 def _array(values: Iterable[float]) -> Floats:

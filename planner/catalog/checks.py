@@ -32,7 +32,7 @@ Finding = tuple[Loc, str]
 
 def cross_problems(document: Document, parts: Parts) -> list[Problem]:
     """Return every fault that shows only where two fields meet."""
-    checks = (_one_of_each, _models, _inventory, _engine, _workloads, _objective, _confidence)
+    checks = (_one_of_each, _models, _drafts, _inventory, _engine, _workloads, _objective, _confidence)
     return [document.problem(loc, message) for check in checks for loc, message in check(parts)]
 
 
@@ -66,6 +66,18 @@ def _models(parts: Parts) -> Iterator[Finding]:
                 yield ("models", name, "precisions"), message
 
 
+def _drafts(parts: Parts) -> Iterator[Finding]:
+    search = parts.fields.get("search")
+    most = max((search.speculative_tokens if search else None) or (0,))
+    for name, model in parts.fields.get("models", {}).items():
+        stated = len(model.speculative.acceptance) if model.speculative else 0
+        if most > stated:
+            message = (
+                f"up to {most} drafts need as many acceptances under models.{name}.speculative, which has {stated}"
+            )
+            yield ("search", "speculative_tokens"), message
+
+
 def _inventory(parts: Parts) -> Iterator[Finding]:
     goals: tuple[Goal, ...] = parts.fields.get("objective", ())
     for name, item in parts.fields.get("inventory", {}).items():
@@ -97,6 +109,9 @@ def _workloads(parts: Parts) -> Iterator[Finding]:
     names = parts.model_names
     for name, workload in parts.fields.get("workloads", {}).items():
         loc = ("workloads", name)
+        architecture = parts.architectures.get(workload.model)
+        if workload.expert_load and architecture and not architecture.num_experts:
+            yield (*loc, "expert_load"), f"{architecture.name} has no experts"
         if workload.output_tokens < 2:
             yield (*loc, "output_tokens"), "must be at least 2 token: with one there is no decode to plan"
         if names and workload.model not in names:

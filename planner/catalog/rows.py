@@ -38,7 +38,7 @@ class Row(NamedTuple):
     attention_dp: int
     moe_tp: int
     ep: int
-    concurrency: float
+    concurrency: int
     isl: int
     osl: int
     length_factor: float
@@ -60,14 +60,23 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         InputError: the file cannot be read, or every column that is missing and every value that is not a value.
     """
-    text = yaml_io.read_text(path)
+    text = yaml_io.read_text(path).removeprefix("\ufeff")  # which spreadsheets put first
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = tuple(reader.fieldnames or ())
-    missing = [name for name in (*_TEXT, *_COUNTS, "concurrency") if name not in columns]
-    if missing:
-        raise InputError(
-            Problem(str(path), 1, 1, name, f"this column is missing; {did_you_mean(name, columns)}") for name in missing
-        )
+    wanted = (*_TEXT, *_COUNTS, "concurrency")
+    problems = [
+        Problem(str(path), 1, 1, name, f"this column is missing; {did_you_mean(name, columns)}")
+        for name in wanted
+        if name not in columns
+    ]
+    if len(problems) == len(wanted):
+        raise InputError.single(str(path), f"no row of column names; expected {','.join(wanted)}", line=1, column=1)
+    known = (*wanted, *_OPTIONAL)
+    problems += [
+        Problem(str(path), 1, 1, name, "this column is there twice") for name in known if columns.count(name) > 1
+    ]
+    if problems:
+        raise InputError(problems)
     return rows_from_data(_numbered(reader), str(path))
 
 
@@ -87,6 +96,8 @@ def rows_from_data(data: Iterator[tuple[int, Mapping[str, Any]]] | Sequence[Any]
     lines: dict[str, int] = {}
     for line, raw in data:
         values: dict[str, Any] = {}
+        if None in raw:
+            problems.append(Problem(origin, line, 1, "", "has more cells than there are columns"))
         for name, read in _READERS.items():
             try:
                 values[name] = read(raw.get(name), name)
@@ -114,6 +125,9 @@ def _text(value: Any, name: str) -> str:
 
 
 def _number(value: Any, name: str, least: float = 1.0) -> float:
+    if value in (None, ""):
+        msg = "is empty"
+        raise _BadValueError(msg)
     try:
         number = float(str(value))
     except ValueError:
@@ -188,7 +202,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     **dict.fromkeys((*_TEXT, "backend_version", "kv_precision"), _text),
     "expert_exchange": _exchange,
     **dict.fromkeys(_COUNTS, _count),
-    "concurrency": _number,
+    "concurrency": _count,
     **dict.fromkeys(_LIMITS, _limit),
     "length_spread": _lengths,
     "speculative_acceptance": _acceptance,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli.common import JsonOption, print_json, print_table, reported
+from planner.errors import InputError
 
 if TYPE_CHECKING:
     from planner.columns.operators import StepCosts
@@ -29,6 +30,7 @@ def cost(
     precision: Annotated[str | None, typer.Option(help="Of the weights; default: the checkpoint's own.")] = None,
     kv_precision: Annotated[str, typer.Option(help="Of the KV cache.")] = "bf16",
     acceptance: Annotated[str, typer.Option(help="Of draft tokens, like '0.8,0.6'; default: no drafts.")] = "",
+    expert_exchange: Annotated[str, typer.Option(help="all_gather or all_to_all; default: the engine's.")] = "",
     calibration: Annotated[str, typer.Option(help="A shipped set of efficiencies, or a path.")] = "textbook",
     decode_tp: Annotated[
         int | None, typer.Option(min=1, help="Also price handing a request's cache to a decode pool of this tp.")
@@ -37,13 +39,21 @@ def cost(
     json_output: JsonOption = False,
 ) -> None:
     """Show what one step costs: formula, value, share of the step and bound of every operator."""
-    from planner.columns.operators import cache_transfer, step_costs
+    from planner.catalog.rows import read_acceptance
+    from planner.columns.operators import cache_transfer, not_deployable, step_costs
 
     with reported():
+        reason = not_deployable(
+            hardware=hardware, efficiencies=calibration, model=model, backend=engine, precision=precision,
+            kv_precision=kv_precision, tp=tp, pp=pp, attention_dp=attention_dp, ep=ep, longest=context + new_tokens,
+            drafts=len(read_acceptance(acceptance)),
+        )  # fmt: skip
+        if reason:
+            raise InputError.single("", reason)
         found = step_costs(
             hardware=hardware, efficiencies=calibration, model=model, backend=engine, precision=precision,
             sequences=requests, context=context, new_tokens=new_tokens, tp=tp, pp=pp, attention_dp=attention_dp, ep=ep,
-            kv_precision=kv_precision, speculative_acceptance=acceptance,
+            kv_precision=kv_precision, speculative_acceptance=acceptance, expert_exchange=expert_exchange,
         )  # fmt: skip
         moved = None
         if decode_tp is not None:
@@ -85,6 +95,12 @@ def _print(found: "StepCosts") -> None:
     kind = "captured graph" if found["captured"] else "launched layer by layer"
     stages = f", {found['stages']} stages in a row" if found["stages"] > 1 else ""
     typer.echo(f"step {found['seconds'] * 1e3:.3f} ms ({kind}{stages}); symbols: docs/reference/symbols.md")
+    if found["accepted"] > 1:
+        each = found["seconds"] / found["accepted"]
+        typer.echo(f"a request gains {found['accepted']:.2f} tokens by it: {each * 1e3:.3f} ms per token")
+    fits = "" if found["weights_bytes"] < found["capacity_bytes"] else ": they do not fit"
+    sizes = f"{found['weights_bytes'] / 1e9:.1f} GB of {found['capacity_bytes'] / 1e9:.1f} GB"
+    typer.echo(f"weights take {sizes} on the fullest device{fits}")
 
 
 def _others(found: "StepCosts") -> dict[str, float]:
@@ -121,6 +137,8 @@ def _amount(name: str, operator: "OperatorCost") -> str:
 def _latex(found: "StepCosts") -> Iterator[str]:
     """One aligned block per layer kind, an equation per formula."""
     for layer in found["layers"]:
+        if not layer.operators:
+            continue
         yield rf"% {layer.layer}"
         yield r"\begin{align*}"
         for operator in layer.operators:

@@ -1,15 +1,23 @@
 """`planner init`: a commented scenario to start from."""
 
+import math
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from planner.cli.common import reported
 from planner.errors import InputError
 
+if TYPE_CHECKING:
+    from planner.schema.architecture import Architecture
+    from planner.schema.engine import Engine
+    from planner.schema.hardware import Hardware
+    from planner.schema.precision import Precision
+
+_ROOM = 1.7  # of the weights' size
 _FIRST = ("vllm", "vllm-ascend")  # what a first scenario is written for, where the device can run it
 TEMPLATE = """\
 # A planning question for `planner solve`. Every quantity carries its unit; `planner schema` describes all fields.
@@ -19,11 +27,12 @@ name: {name}
 models:
   main:
     architecture: {model}          # `planner models list`, or the path of a Hugging Face config.json
+    precisions: [{precision}]        # of the weights
 
 inventory:
   devices:
     hardware: {hardware}           # `planner hardware list`, or the path of a specification of yours
-    nodes: 1                       # or devices: 8
+    nodes: {nodes}                       # or devices: 8
     # price: 2.50 USD/h            # per device; needed to minimise cost
     # reserved_devices: 0          # kept out of the plan
 
@@ -57,18 +66,38 @@ def init(
         yaml_io.check_writable(path)
         if path.exists() and not force:
             raise InputError.single(str(path), "exists already; choose another name, or add --force")
-        load_architecture(model)
-        vendor = load_hardware(hardware).value.vendor
+        architecture, device = load_architecture(model).value, load_hardware(hardware).value
+        vendor = device.vendor
         engines = [name for name in _FIRST + engine_names() if vendor in load_engine(name).value.vendors]
         if not engines:
             message = f"no shipped engine runs on devices of {vendor}; choose another device"
             raise InputError.single(hardware, message, "--hardware")
         engine = engines[0]
+        precision = _served(architecture, load_engine(engine).value)
+        nodes = _enough_nodes(architecture, precision, device)
         model, hardware = (_from_folder_of(path, name) for name in (model, hardware))
-        words = {"name": path.stem, "model": model, "hardware": hardware, "engine": engine}
-        text = TEMPLATE.format_map({field: yaml_io.scalar_text(word) for field, word in words.items()})
+        words = {"name": path.stem, "model": model, "hardware": hardware, "engine": engine, "precision": precision}
+        fields = {field: yaml_io.scalar_text(word) for field, word in words.items()}
+        text = TEMPLATE.format_map(fields | {"nodes": str(nodes)})
         yaml_io.write_text(path, text)
     typer.echo(f"wrote {path}; now run: planner solve {shlex.quote(str(path))}")
+
+
+def _served(architecture: "Architecture", engine: "Engine") -> "Precision":
+    """Return the checkpoint's own precision, or the next one that the engine serves."""
+    served = engine.weight_precisions.value
+    wanted: tuple[Precision, ...] = (architecture.precision, "fp8", "int8", "bf16")
+    return next(precision for precision in wanted if precision in served)
+
+
+def _enough_nodes(architecture: "Architecture", precision: "Precision", device: "Hardware") -> int:
+    """Return nodes, a power of two, whose memory holds the weights and room to work."""
+    from planner.columns.census import census
+    from planner.schema.precision import FORMATS
+
+    weights = census(architecture)["parameters"] * FORMATS[precision].bytes_per_value
+    devices = math.ceil(_ROOM * weights / device.memory.capacity.value)
+    return int(2 ** math.ceil(math.log2(max(1, math.ceil(devices / device.devices_per_node.value)))))
 
 
 def _from_folder_of(scenario: Path, name: str) -> str:

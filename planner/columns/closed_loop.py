@@ -44,10 +44,23 @@ def closed_loop(
         max_num_seqs: requests an attention rank admits, shape (C,).
         lockstep: 1 where all requests have the same length, else 0, shape (C,).
     """
-    dp, osl = axes["attention_dp"], axes["osl"]
     axes = {**axes, "batch_varies": np.zeros(1)}
-    running = np.maximum(np.minimum(clients, max_num_seqs * dp), _LEAST)
+    running = np.maximum(np.minimum(clients, max_num_seqs * axes["attention_dp"]), _LEAST)
     waves = (lockstep > 0) & (setting.engine.scheduling.prefill.value == "separate")
+    with np.errstate(all="ignore"):  # what makes no sense comes out as NaN
+        return _settled(setting, axes, clients, max_num_seqs, running, waves)
+
+
+def _settled(
+    setting: Setting,
+    axes: Mapping[str, Floats],
+    clients: Floats,
+    max_num_seqs: Floats,
+    running: Floats,
+    waves: NDArray[np.bool_],
+) -> Latencies:
+    """Step to the fixed point from ``running`` requests."""
+    dp, osl = axes["attention_dp"], axes["osl"]
     for _ in range(_MOST_ROUNDS):
         found = figures(setting, {**axes, "mean_running": running})
         each = np.where(waves, found["kv_request_bytes"], found["kv_mean_request_bytes"])

@@ -44,7 +44,12 @@ def _multiplies(setting: Setting) -> list[bool]:
 def _widths_broken(s: Setting, v: Values) -> Any:
     if not s.architecture.num_experts:
         return s.architecture.intermediate_size % v["tp"] != 0
-    return s.architecture.moe_intermediate_size % np.maximum(v["tp"] // v["ep"], 1) != 0
+    return s.architecture.moe_intermediate_size % np.maximum(_group(v) // v["ep"], 1) != 0
+
+
+def _group(v: Values) -> Any:
+    """Devices that share the experts."""
+    return v["tp"] * v.get("attention_dp", np.ones(1))
 
 
 def _no_room(s: Setting, v: Values) -> Any:
@@ -98,7 +103,7 @@ ENGINE_RULES: dict[str, LegalityRule] = {
         LegalityRule(
             "ep_is_one_or_all",
             "ep is 1 or the whole group: the engine spreads experts over all of it",
-            lambda s, v: (v["ep"] != 1) & ((v["ep"] != v["tp"]) | (s.architecture.num_experts == 0)),
+            lambda s, v: (v["ep"] != 1) & ((v["ep"] != _group(v)) | (s.architecture.num_experts == 0)),
             lambda s, v: f"ep {v['ep']:.0f}, tp {v['tp']:.0f}, {s.architecture.num_experts} experts",
         ),
         LegalityRule(

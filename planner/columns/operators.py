@@ -12,6 +12,7 @@ import numpy as np
 
 from planner.catalog import load_architecture, load_efficiencies, load_engine, load_hardware
 from planner.catalog.rows import read_acceptance
+from planner.columns.deployable import Degrees, why_not
 from planner.columns.evaluate import figures, structure_of, symbol_values
 from planner.columns.memory import ledger
 from planner.columns.setting import Setting, lone_setting
@@ -28,6 +29,8 @@ from planner.table import FORMAT_NAMES
 class StepCosts(TypedDict):
     """One step, operator by operator; times [s] are those of one pipeline stage, ``seconds`` that of all in a row.
 
+    ``accepted``: tokens a request gains by it on average. Weights and capacity are those of the fullest device [byte].
+
     ``engine_names``: what the device's vendor calls the resources. ``launch_seconds``: what launching layer by layer
     adds outside of a captured graph.
     """
@@ -35,6 +38,9 @@ class StepCosts(TypedDict):
     layers: tuple[LayerCost, ...]
     captured: bool
     stages: int
+    accepted: float
+    weights_bytes: float
+    capacity_bytes: float
     device_seconds: float
     launch_seconds: float
     draft_seconds: float
@@ -148,6 +154,31 @@ def cache_transfer(
     return breakdown.transfer_costs(Structure(*structure_of(setting)), values, prefill_seconds, prompts_per_second)
 
 
+def not_deployable(
+    *,
+    hardware: str,
+    efficiencies: str,
+    model: str,
+    backend: str,
+    precision: str | None,
+    kv_precision: str,
+    tp: int,
+    pp: int,
+    attention_dp: int,
+    ep: int,
+    longest: float,
+    drafts: int,
+) -> str | None:
+    """Return why no engine would run this, or None; see ``step_costs`` for the arguments."""
+    setting = _setting(hardware, efficiencies, model, backend)
+    own = precision or setting.architecture.precision
+    if own not in FORMATS:
+        return f"precision '{own}' is none of {', '.join(FORMATS)}"
+    if drafts and not setting.architecture.num_nextn_predict_layers:
+        return f"{setting.architecture.name} has no draft module of its own"
+    return why_not(setting, Degrees(tp, pp, attention_dp, ep, None, own, kv_precision), longest)
+
+
 def attention_seconds(
     *,
     hardware: str,
@@ -209,7 +240,7 @@ def step_costs(
         model: the architecture.
         backend: the serving engine, at its newest known version.
         precision: of the weights; the checkpoint's own where not given.
-        sequences: requests over the whole replica.
+        sequences: requests over the whole replica; decoding, each stage works on 1/pp of them at a time.
         context: tokens each of them holds already.
         new_tokens: tokens each adds: 1 is a decode step, more a prefill.
         tp: tensor-parallel degree of the attention; pp, attention_dp and ep are the other degrees.
@@ -245,13 +276,17 @@ def step_costs(
     axes["all_to_all"] = np.array([exchanges_all_to_all(setting.engine, expert_exchange)])
     axes["mean_running"] = np.array([sequences if decoding else 1.0])
     values = _scalars(symbol_values(setting, axes))
-    batch = _batch(values, sequences / (pp * attention_dp), context, new_tokens, attention_dp, drafts)
+    # Decoding requests are dealt out over micro-batches and ranks, a prompt's step passes all stages in one piece.
+    dealt = sequences / (pp * attention_dp) if decoding else math.ceil(sequences / attention_dp)
+    batch = _batch(values, max(dealt, min(1.0, sequences)), context, new_tokens, attention_dp, drafts)
     structure = Structure(*structure_of(setting))
     layers = breakdown.step_costs(structure, values | batch)
     draft = breakdown.draft_cost(structure, values) if decoding else 0.0
     names = setting.hardware.engines.names
     called = {"compute": names.matrix, "vector": names.vector, "hbm": names.memory, "link": names.link}
-    return _assembled(layers, values, batch["decoding"], pp=pp, draft=draft, called=called)
+    weights = float(np.ravel(figures(setting, axes)["weights_bytes"])[0])
+    memory = weights, setting.hardware.memory.capacity.value
+    return _assembled(layers, values, batch["decoding"], pp=pp, draft=draft, called=called, memory=memory)
 
 
 def _assembled(
@@ -262,6 +297,7 @@ def _assembled(
     pp: int,
     draft: float,
     called: dict[str, str],
+    memory: tuple[float, float],
 ) -> StepCosts:
     """Put layers, launches, drafts and the host together, as ``planner.costs.step.stage_step`` does."""
     work = draft + sum(cost.layers * cost.seconds for cost in layers)
@@ -274,6 +310,9 @@ def _assembled(
         layers=layers,
         captured=captured,
         stages=pp,
+        accepted=values["accepted"] if requests > 0 else 1.0,
+        weights_bytes=memory[0],
+        capacity_bytes=memory[1],
         device_seconds=device,
         launch_seconds=device - work,
         draft_seconds=draft,

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 Precision = Literal["bf16", "fp8", "int8", "int4", "fp4"]
 KvPrecision = Literal["bf16", "fp8"]
+KV_FORMATS: tuple[KvPrecision, ...] = ("bf16", "fp8")
 
 
 class Format(NamedTuple):

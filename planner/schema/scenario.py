@@ -56,6 +56,13 @@ class SparseAttention(Schema):
     selected: Count = Field(16, description="selected blocks")
     window: Count = Field(512, description="latest tokens, always read")
 
+    @model_validator(mode="after")
+    def _blocks_cover(self) -> "SparseAttention":
+        if self.stride > self.block:
+            msg = f"stride must be at most block, {self.block}, or tokens between blocks are lost (got {self.stride})"
+            raise ValueError(msg)
+        return self
+
 
 class ServedModel(Schema):
     """A model to serve."""
@@ -166,7 +173,9 @@ class ExpertLoadProfile(Schema):
     """How uneven the experts of a mixture are visited; a hot share of 0 is the uniform profile."""
 
     hot_share: ShareBelowOne
-    hot_load: Positive = Field(description="tokens of a hot expert over the mean of all experts")
+    hot_load: Annotated[Positive, Field(ge=1)] = Field(
+        description="tokens of a hot expert over the mean of all experts"
+    )
 
     @model_validator(mode="after")
     def _adds_up(self) -> "ExpertLoadProfile":

@@ -328,7 +328,7 @@ def test_units_of_a_plan_agree_with_each_other():
 
 SERVED = {vendor for name in engine_names() for vendor in load_engine(name).value.vendors}
 WITH_ENGINE = [name for name in hardware_names() if load_hardware(name).value.vendor in SERVED]
-SLOW = {"ascend-310p", "l4"}  # a node of them cannot serve the first scenario's model within its limits
+SLOW = {"ascend-310p"}  # a node of them cannot serve the first scenario's model within its limits
 
 
 @pytest.mark.parametrize("hardware", WITH_ENGINE)
@@ -358,8 +358,19 @@ def test_init_takes_a_model(tmp_path):
     path = tmp_path / "mine.yaml"
     assert run("init", path, "--model", "meta-llama/Llama-3.1-8B-Instruct").exit_code == 0
     assert yaml.safe_load(path.read_text(encoding="utf-8"))["models"] == {
-        "main": {"architecture": "meta-llama/Llama-3.1-8B-Instruct"}
+        "main": {"architecture": "meta-llama/Llama-3.1-8B-Instruct", "precisions": ["bf16"]}
     }
+
+
+def test_init_takes_a_precision_that_is_served_and_nodes_that_hold_the_model(tmp_path):
+    path = tmp_path / "large.yaml"
+    assert run("init", path, "--model", "deepseek-ai/DeepSeek-R1", "--hardware", "ascend-910b3").exit_code == 0
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert written["models"]["main"]["precisions"] == ["int8"]  # the checkpoint is in fp8, which Ascend A2 lacks
+    assert written["inventory"]["devices"]["nodes"] == 4  # 671 GB in nodes of 8 × 60 GiB, with room to work
+    solved = run("solve", path)
+    assert solved.exit_code == EXIT_PLAN
+    assert "attention data parallelism, which this version does not search" in solved.stdout
 
 
 def test_init_does_not_overwrite_unless_forced(tmp_path):

@@ -320,7 +320,7 @@ SCENARIO_FAULTS = [
         "precision-not-served",
         [*ATLAS, ("[bf16]", "[fp8]")],
         "precisions: [fp8]",
-        "models.chat.precisions: vllm-ascend does not serve weights in fp8; it serves bf16, int8",
+        "models.chat.precisions: vllm-ascend does not serve weights in fp8; it serves bf16, int8, int4",
     ),
     Fault(
         "kv-precision-not-served",
@@ -391,6 +391,20 @@ SCENARIO_FAULTS = [
         "output_tokens: 300 token\n    expert_load: {hot_share: 0.5, hot_load: 3.0}",
         "expert_load:",
         "workloads.chat.expert_load: hot_share × hot_load must be at most 1, all of the load (got 1.5)",
+    ),
+    fault(
+        "cold-experts-called-hot",
+        "output_tokens: 300 token",
+        "output_tokens: 300 token\n    expert_load: {hot_share: 0.5, hot_load: 0.1}",
+        "hot_load: 0.1",
+        "workloads.chat.expert_load.hot_load: must be at least 1 (got 0.1)",
+    ),
+    fault(
+        "load-of-no-experts",
+        "output_tokens: 300 token",
+        "output_tokens: 300 token\n    expert_load: {hot_share: 0.1, hot_load: 3.0}",
+        "expert_load:",
+        "workloads.chat.expert_load: Qwen3-32B has no experts",
     ),
     fault(
         "one-output-token",

@@ -55,14 +55,14 @@ def line(**changes):
 
 
 def test_rows_are_read_with_what_they_leave_out(tmp_path):
-    first, second = read_rows(written(tmp_path, line(), line(id="b", clients=2.5, spread='"uniform[0.8,1.0]"')))
+    first, second = read_rows(written(tmp_path, line(), line(id="b", clients=2, spread='"uniform[0.8,1.0]"')))
     named = {
         field: getattr(first, field) for field in ("id", "model", "system", "backend", "backend_version", "precision")
     }
     assert named == {name: GOOD[name] for name in named}
     assert (first.tp, first.pp, first.attention_dp, first.moe_tp, first.ep) == (4, 1, 1, 4, 1)
     assert (first.concurrency, first.isl, first.osl, first.length_factor) == (16.0, 1000, 100, 1.0)
-    assert (second.concurrency, second.length_factor) == (2.5, pytest.approx(0.9))
+    assert (second.concurrency, second.length_factor) == (2, pytest.approx(0.9))
     assert (first.kv_precision, first.acceptance) == ("", ())
     drafted = row(speculative_acceptance="0.8, 0.6", kv_precision="fp8")
     assert (drafted.acceptance, drafted.kv_precision) == ((0.8, 0.6), "fp8")
@@ -110,6 +110,24 @@ def test_a_value_that_is_none_is_refused(field, value):
         row(**{field: value})
 
 
+def test_a_spreadsheet_s_mark_before_the_header_is_ignored(tmp_path):
+    assert read_rows(written(tmp_path, line(), header="\ufeff" + HEADER))[0].id == "a"
+
+
+@pytest.mark.parametrize(
+    ("header", "row_text", "message"),
+    [
+        (HEADER + ",isl", line() + ",5", "isl: this column is there twice"),
+        (HEADER, line() + ",more", "has more cells than there are columns"),
+        ("", "", "no row of column names; expected id,model,"),
+        (HEADER.replace(",", ";"), line(), "no row of column names; expected id,model,"),
+    ],
+)
+def test_a_file_of_another_shape_is_one_clear_fault(tmp_path, header, row_text, message):
+    (found,) = problems(written(tmp_path, row_text, header=header))
+    assert message in found
+
+
 def test_a_row_shorter_than_its_header_lacks_values(tmp_path):
     with pytest.raises(InputError, match="osl"):
         read_rows(written(tmp_path, "a,Qwen3-32B,h100-sxm,vllm,0.20,bf16,4,1,1,4,1,16,1000"))
@@ -134,6 +152,27 @@ REFUSED = {
     "vendor": ({"system": "ascend-910b3"}, "vllm runs on devices of NVIDIA, AMD"),
     "cache format": ({"kv_precision": "int3"}, "kv_precision 'int3' is none of"),
     "drafts": ({"speculative_acceptance": "0.8"}, "the model has no draft module of its own"),
+    "weights the engine lacks": (
+        {"system": "ascend-910b3", "backend": "vllm-ascend", "precision": "fp8"},
+        "vllm-ascend does not serve weights in fp8; it serves bf16, int8, int4",
+    ),
+    "cache the engine lacks": (
+        {"system": "ascend-910b3", "backend": "vllm-ascend", "kv_precision": "fp8"},
+        "vllm-ascend has no KV cache in fp8",
+    ),
+    "cache no engine has": ({"kv_precision": "int8"}, "kv_precision 'int8' is none of bf16, fp8"),
+    "a rule of the engine": (
+        EXPERTS | {"tp": 8, "ep": 2, "moe_tp": 4},
+        "vllm: ep is 1 or the whole group: the engine spreads experts over all of it",
+    ),
+    "lengths beyond their nominal ones": (
+        {"isl": 30_000, "length_spread": "uniform[1.0,2.0]"},
+        "requests are longer than the model's 40960 tokens",
+    ),
+    "no budget for prompts": (
+        {"max_num_seqs": 1, "max_num_batched_tokens": 1},
+        "max_num_batched_tokens leaves no room for prompts beside the requests that decode",
+    ),
     "memory": ({"model": "Llama-3.1-405B", "tp": 1}, "weights and buffers leave no room for one request"),
 }
 
