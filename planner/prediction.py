@@ -86,29 +86,32 @@ class _Finder:
     """Finds the specifications that rows name, each only once."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, str], object] = {}
+        self.architectures: dict[str, Architecture | _RefusedError] = {}
+        self.hardware: dict[str, Hardware | _RefusedError] = {}
+        self.engines: dict[str, Engine | _RefusedError] = {}
 
     def __call__(self, row: Row) -> _Named:
-        architecture: Architecture = self._once("model", row.model, lambda n: load_architecture(n).value)
-        hardware: Hardware = self._once("system", row.system, lambda n: load_hardware(n).value)
-        engine: Engine = self._once("backend", row.backend, lambda n: load_engine(n).value)
+        architecture = _once(self.architectures, "model", row.model, lambda name: load_architecture(name).value)
+        hardware = _once(self.hardware, "system", row.system, lambda name: load_hardware(name).value)
+        engine = _once(self.engines, "backend", row.backend, lambda name: load_engine(name).value)
         if row.precision not in FORMATS:
             msg = f"precision '{row.precision}' is none of {', '.join(FORMATS)}"
             raise _RefusedError(msg)
         precision: Precision = next(name for name in FORMATS if name == row.precision)
         return _Named(architecture, precision, hardware, engine)
 
-    def _once(self, field: str, name: str, load: Callable[[str], T]) -> T:
-        key = (field, name)
-        if key not in self.known:
-            try:
-                self.known[key] = load(name)
-            except InputError as error:
-                self.known[key] = _RefusedError(f"{field}: {'; '.join(p.message for p in error.problems)}")
-        value = self.known[key]
-        if isinstance(value, _RefusedError):
-            raise value
-        return value  # type: ignore[return-value]
+
+def _once(known: dict[str, T | _RefusedError], field: str, name: str, load: Callable[[str], T]) -> T:
+    """Return what a name stands for, loaded the first time; the same refusal each time where it is not known."""
+    if name not in known:
+        try:
+            known[name] = load(name)
+        except InputError as error:
+            known[name] = _RefusedError(f"{field}: {'; '.join(p.message for p in error.problems)}")
+    value = known[name]
+    if isinstance(value, _RefusedError):
+        raise value
+    return value
 
 
 def _check(row: Row, named: _Named, efficiencies: Efficiencies) -> None:

@@ -9,52 +9,40 @@ from typing import Any, cast
 import sympy
 
 
-class Larger(sympy.Function):  # type: ignore[misc]
+class _Extreme(sympy.Function):  # type: ignore[misc]
+    """One of two values of one unit, by their order."""
+
+    nargs = 2
+
+    @classmethod
+    def eval(cls, left: sympy.Expr, right: sympy.Expr) -> sympy.Expr | None:
+        """Simplify numbers and equal arguments only."""
+        if left == right:
+            return left
+        return cls.of_numbers(left, right) if left.is_number and right.is_number else None
+
+    def fdiff(self, argindex: int = 1) -> sympy.Expr:
+        """Return 1 for the argument that counts, 0 for the other."""
+        left, right = self.args
+        first = self.sign * (left - right)
+        return either(first, 1, 0) if argindex == 1 else either(first, 0, 1)
+
+    def _latex(self, printer: Any, exp: Any = None) -> str:
+        inside = ", ".join(printer.doprint(arg) for arg in self.args)
+        text = rf"{self.name_in_latex}\left({inside}\right)"
+        return text if exp is None else rf"{text}^{{{exp}}}"
+
+
+class Larger(_Extreme):
     """The larger of two values of one unit."""
 
-    nargs = 2
-
-    @classmethod
-    def eval(cls, left: sympy.Expr, right: sympy.Expr) -> sympy.Expr | None:
-        """Simplify numbers and equal arguments only."""
-        if left == right:
-            return left
-        return sympy.Max(left, right) if left.is_number and right.is_number else None
-
-    def fdiff(self, argindex: int = 1) -> sympy.Expr:
-        """Return 1 for the argument that counts, 0 for the other."""
-        left, right = self.args
-        return either(left - right, 1, 0) if argindex == 1 else either(left - right, 0, 1)
-
-    def _latex(self, printer: Any, exp: Any = None) -> str:
-        return _called(r"\max", self.args, printer, exp)
+    of_numbers, sign, name_in_latex = sympy.Max, 1, r"\max"
 
 
-class Smaller(sympy.Function):  # type: ignore[misc]
+class Smaller(_Extreme):
     """The smaller of two values of one unit."""
 
-    nargs = 2
-
-    @classmethod
-    def eval(cls, left: sympy.Expr, right: sympy.Expr) -> sympy.Expr | None:
-        """Simplify numbers and equal arguments only."""
-        if left == right:
-            return left
-        return sympy.Min(left, right) if left.is_number and right.is_number else None
-
-    def fdiff(self, argindex: int = 1) -> sympy.Expr:
-        """Return 1 for the argument that counts, 0 for the other."""
-        left, right = self.args
-        return either(right - left, 1, 0) if argindex == 1 else either(right - left, 0, 1)
-
-    def _latex(self, printer: Any, exp: Any = None) -> str:
-        return _called(r"\min", self.args, printer, exp)
-
-
-def _called(name: str, args: tuple[sympy.Expr, ...], printer: Any, exp: Any) -> str:
-    inside = ", ".join(printer.doprint(arg) for arg in args)
-    text = rf"{name}\left({inside}\right)"
-    return text if exp is None else rf"{text}^{{{exp}}}"
+    of_numbers, sign, name_in_latex = sympy.Min, -1, r"\min"
 
 
 class Either(sympy.Function):  # type: ignore[misc]

@@ -28,7 +28,7 @@ class Group:
         """Latency of one round within a domain [s].
 
         It grows with the depth of a tree, α·(½ + log₂(n)/4), so that α is the latency over 4 devices; 0 for one
-        device, where α is 0.
+        device, where α is 0. The form belongs to the textbook value of α (hardware_specs/calibrations/textbook.yaml).
         """
         return self.near_latency * (sympy.Rational(1, 2) + sympy.log(self.near, 2) / 4)
 
