@@ -158,18 +158,20 @@ def _models() -> str:
     for name in architecture_names():
         about, counted = load_about(name), census(load_architecture(name).value)
         published = about.published_parameters
+        quoted = "" if about.published_parameters_read == "document" else " (from memory)"
         active = counted["active_without_embedding" if about.active_without_embedding else "active_parameters"]
         rows.append([
             f"`{name}`", ", ".join([about.huggingface_id, *about.also]),
             f"{counted['parameters'] / 1e9:.2f} / {published.total / 1e9:.4g}",
             f"{active / 1e9:.2f} / {(published.active or published.total) / 1e9:.4g}",
-            f"{counted['kv_cache_bytes_per_token'] / 1024:.4g}", about.counting,
+            f"{counted['kv_cache_bytes_per_token'] / 1024:.4g}", about.published_parameters_source.strip() + quoted, about.counting,
         ])  # fmt: skip
     headers = ["name", "Hugging Face ids", "counted / published, 10⁹", "active", "KV cache, KiB/token in bf16",
-               "what is counted"]  # fmt: skip
+               "published in", "what is counted"]  # fmt: skip
     return (
         "# Models\n\nCounts follow from the same expressions that price a model. Modules for multi-token prediction "
-        "and vision are in none of them.\n\n" + _table(headers, rows)
+        "and vision are in none of them. Where it says so, published counts are quoted from memory of the document."
+        "\n\n" + _table(headers, rows)
     )
 
 

@@ -1,6 +1,6 @@
 """Where a shipped architecture comes from."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,9 @@ class About(Schema):
     read_from: Name
     licence: Name
     published_parameters: PublishedParameters
+    published_parameters_read: Literal["document", "memory"] = Field(
+        description="whether the document was read for these counts, or they are quoted from memory of it"
+    )
     published_parameters_source: Name
     counting: Name = Field(description="what the published counts include that ours leave out, and the reverse")
     active_without_embedding: bool = Field(False, description="the input embedding is left out of the active count")
