@@ -164,7 +164,8 @@ def _models() -> str:
             f"`{name}`", ", ".join([about.huggingface_id, *about.also]),
             f"{counted['parameters'] / 1e9:.2f} / {published.total / 1e9:.4g}",
             f"{active / 1e9:.2f} / {(published.active or published.total) / 1e9:.4g}",
-            f"{counted['kv_cache_bytes_per_token'] / 1024:.4g}", about.published_parameters_source.strip() + quoted, about.counting,
+            f"{counted['kv_cache_bytes_per_token'] / 1024:.4g}",
+            about.published_parameters_source.strip() + quoted, about.counting,
         ])  # fmt: skip
     headers = ["name", "Hugging Face ids", "counted / published, 10⁹", "active", "KV cache, KiB/token in bf16",
                "published in", "what is counted"]  # fmt: skip
