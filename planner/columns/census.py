@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 
-from planner.columns.values import architecture_values
+from planner.columns.values import architecture_values, layer_kinds
 from planner.costs.compile import compiled
 from planner.schema.architecture import Architecture
 from planner.schema.precision import FORMATS
@@ -19,7 +19,7 @@ def census(architecture: Architecture) -> dict[str, float]:
     A token passes through one row of the input embedding; publishers leave it out of the active count or count all of
     it, so there is a figure for each.
     """
-    kernel = compiled(tuple(sorted(architecture.attention_layers)), tuple(sorted(architecture.ffn_layers)), "roofline")
+    kernel = compiled(*layer_kinds(architecture), "roofline")
     values = {
         **dict.fromkeys(inspect.signature(kernel).parameters, _HARMLESS),
         **architecture_values(architecture, np.ones(1)),

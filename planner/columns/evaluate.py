@@ -14,6 +14,7 @@ from planner.columns.values import (
     engine_values,
     fusion_values,
     hardware_values,
+    layer_kinds,
     precision_values,
 )
 from planner.costs.compile import compiled
@@ -44,8 +45,7 @@ def figures(setting: Setting, axes: Axes) -> dict[str, Floats]:
 
 def structure_of(setting: Setting) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     """Return the kinds of layers and of the device: what decides which cost function applies."""
-    a = setting.architecture
-    return tuple(sorted(a.attention_layers)), tuple(sorted(a.ffn_layers)), setting.hardware.engines.kind
+    return (*layer_kinds(setting.architecture), setting.hardware.engines.kind)
 
 
 def symbol_values(setting: Setting, axes: Axes) -> dict[str, Any]:

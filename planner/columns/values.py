@@ -41,6 +41,11 @@ _FIELDS: dict[str, str] = {
 }  # fmt: skip
 
 
+def layer_kinds(a: Architecture) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the kinds of attention and of feed-forward layers, in the order that names a cost function."""
+    return tuple(sorted(a.attention_layers)), tuple(sorted(a.ffn_layers))
+
+
 def architecture_values(a: Architecture, pp: Floats) -> dict[str, float | Floats]:
     """Return the symbols that an architecture gives a value, and the vocabulary matrices by pipeline stages."""
     matrices = 1.0 if a.tie_word_embeddings else 2.0
