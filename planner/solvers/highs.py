@@ -66,10 +66,10 @@ def _without_variables(milp: Milp) -> SolveResult:
 
 
 def _lp(milp: Milp) -> Any:
-    goal, matrix = milp.objectives[0], sparse(milp)
+    goal, matrix = milp.goal, sparse(milp)
     lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = len(milp.variables), len(milp.rows)
-    lp.col_cost_ = goal.coefficients
+    lp.col_cost_ = goal.coefficients / _size(milp)
     lp.col_lower_ = np.array([v.lower for v in milp.variables])
     lp.col_upper_ = np.array([v.upper for v in milp.variables])
     lp.row_lower_ = np.where(matrix.lower == -INFINITY, -highspy.kHighsInf, matrix.lower)
@@ -85,6 +85,11 @@ def _lp(milp: Milp) -> Any:
     return lp
 
 
+def _size(milp: Milp) -> float:
+    """Return the largest coefficient of the goal: HiGHS is given the goal over it, as its tolerances are absolute."""
+    return float(np.abs(milp.goal.coefficients).max(initial=0.0)) or 1.0
+
+
 def _result(milp: Milp, solver: Any, relative_gap: float) -> SolveResult:
     status = solver.getModelStatus()
     name = f"highs {solver.version()}"
@@ -96,7 +101,8 @@ def _result(milp: Milp, solver: Any, relative_gap: float) -> SolveResult:
         raise InternalError(msg)
     info = solver.getInfo()
     bound = float(info.mip_dual_bound)
-    bounded = bound if np.isfinite(bound) and abs(bound) < highspy.kHighsInf else None
+    known = np.isfinite(bound) and abs(bound) < highspy.kHighsInf and any(v.integer for v in milp.variables)
+    bounded = bound * _size(milp) if known else None  # without integers HiGHS leaves it at 0
     if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
         return SolveResult(Termination("stopped", _STOPPED.get(status, "unknown")), bound=bounded, solver=name)
     point = rounded(milp, np.array(solver.getSolution().col_value, dtype=np.float64))
@@ -104,7 +110,7 @@ def _result(milp: Milp, solver: Any, relative_gap: float) -> SolveResult:
     if broken:
         msg = f"{name} returned a point that breaks the problem: {'; '.join(broken)}"
         raise InternalError(msg)
-    value = milp.objectives[0].value(point)
+    value = milp.goal.value(point)
     if not optimal:
         return SolveResult(Termination("stopped", _STOPPED[status]), point, value, bounded, name)
     exact = relative_gap == 0 or bounded is None or abs(bounded - value) <= _FEASIBILITY * max(1.0, abs(value))
