@@ -5,10 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.columns.legality import ENGINE_RULES
+from planner.columns.engine_rules import engine_rules
 from planner.columns.setting import Setting
 from planner.columns.values import multiplies_in
 from planner.schema.precision import FORMATS
+
+
+# A named deployment says "fp8", and may have scales by channel where the published checkpoint has them by block: rows
+# measured with such degrees exist.
+_BY_SCALES = ("expert_blocks_stay_whole",)
 
 
 class Degrees(NamedTuple):
@@ -44,11 +49,13 @@ def _reasons(setting: Setting, d: Degrees, longest: float) -> Iterator[str]:
         yield f"tp must divide the {a.num_attention_heads} query heads"
     yield from _experts(setting, d)
     values = {name: np.array(float(getattr(d, name))) for name in ("tp", "pp", "ep", "attention_dp")}
+    formats = tuple(FORMATS)
+    values |= {n: np.array(float(formats.index(getattr(d, n)))) for n in ("weight_precision", "kv_precision")}
     numbers = {name: float(value) for name, value in values.items()}
-    structural = [ENGINE_RULES[rule.rule] for rule in engine.rules if ENGINE_RULES[rule.rule].structural]
-    for rule in structural:
-        if rule.name != "budget_covers_sequences" and bool(rule.broken(setting, values)):
-            yield f"{engine.name}: {rule.meaning} ({rule.detail(setting, numbers)})"
+    for rule in engine_rules(setting):
+        if rule.structural and rule.name not in _BY_SCALES and bool(rule.broken(setting, values)):
+            sources = ", ".join(rule.sources)
+            yield f"{engine.name}: {rule.meaning} ({rule.detail(setting, numbers)}; {rule.name}, source {sources})"
 
 
 def _experts(setting: Setting, d: Degrees) -> Iterator[str]:

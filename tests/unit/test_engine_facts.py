@@ -32,7 +32,7 @@ def test_captured_sizes_ascend_from_one(engine):
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_every_fact_names_sources_of_its_file(engine):
-    groups = (engine, engine.scheduling, engine.memory)
+    groups = (engine, engine.scheduling, engine.memory, engine.disaggregation)
     facts = [fact for group in groups for _, fact in group if isinstance(fact, Sourced)]
     assert len(facts) > 10
     for fact in (*facts, *engine.fusions.values(), *engine.rules):
@@ -41,8 +41,20 @@ def test_every_fact_names_sources_of_its_file(engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+def test_the_first_of_several_choices_is_the_default(engine):
+    schedule = engine.scheduling
+    cut = "chunked" if schedule.chunked_prefill.value else "whole"
+    assert schedule.policies.value[0] == f"{schedule.prefill.value}_{cut}"
+    assert engine.block_sizes.value[0] == engine.block_size.value
+    assert engine.context_parallel.value[0] == 1
+    for choices in (schedule.policies, engine.block_sizes, engine.context_parallel):
+        assert len(set(choices.value)) == len(choices.value)
+
+
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_nothing_began_after_the_version_read(engine):
-    since = [engine.scheduling.host_overlap_since, *(fusion.since for fusion in engine.fusions.values())]
+    dated = (*engine.fusions.values(), *engine.rules, *engine.restrictions)
+    since = [engine.scheduling.host_overlap_since, *(fact.since for fact in dated)]
     newest = max(map(release, engine.versions))
     assert all(release(version) <= newest for version in since if version)
 
