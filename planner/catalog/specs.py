@@ -51,17 +51,17 @@ def looks_like_path(name: str) -> bool:
 
 def hardware_names() -> tuple[str, ...]:
     """Return the shipped hardware, sorted."""
-    return _names("hardware_specs")
+    return names("hardware_specs")
 
 
 def engine_names() -> tuple[str, ...]:
     """Return the shipped engines, sorted."""
-    return _names("engines")
+    return names("engines")
 
 
 def efficiency_names() -> tuple[str, ...]:
     """Return the shipped sets of efficiencies, sorted."""
-    return _names("hardware_specs/calibrations")
+    return names("hardware_specs/calibrations")
 
 
 def load_hardware(name: str, folder: Path = Path()) -> Loaded[Hardware]:
@@ -70,20 +70,21 @@ def load_hardware(name: str, folder: Path = Path()) -> Loaded[Hardware]:
     Raises:
         InputError: unknown name, or every fault of the file.
     """
-    return _load("hardware_specs", "hardware", name, folder, Hardware)
+    return load("hardware_specs", "hardware", name, folder, Hardware)
 
 
 def load_engine(name: str) -> Loaded[Engine]:
     """Load the facts of a serving engine; see ``load_hardware`` for the errors."""
-    return _load("engines", "engine", name, Path(), Engine)
+    return load("engines", "engine", name, Path(), Engine)
 
 
 def load_efficiencies(name: str, folder: Path = Path()) -> Loaded[Efficiencies]:
     """Load a set of efficiencies; see ``load_hardware`` for the errors."""
-    return _load("hardware_specs/calibrations", "calibration", name, folder, Efficiencies)
+    return load("hardware_specs/calibrations", "calibration", name, folder, Efficiencies)
 
 
-def _names(kind: str) -> tuple[str, ...]:
+def names(kind: str) -> tuple[str, ...]:
+    """Return the shipped specifications in a folder, sorted."""
     return tuple(sorted(path.stem for path in resources.shipped(kind).glob("*.yaml")))
 
 
@@ -91,7 +92,7 @@ def _find(kind: str, word: str, name: str, folder: Path) -> Path:
     if is_path(name):
         return resolve_path(name, folder)
     wanted = name.lower().replace("_", "-")
-    known = _names(kind)
+    known = names(kind)
     matches = [n for n in known if n == wanted] or [n for n in known if n.startswith(wanted + "-")]
     if len(matches) == 1:
         return resources.shipped(kind) / f"{matches[0]}.yaml"
@@ -103,7 +104,8 @@ def _find(kind: str, word: str, name: str, folder: Path) -> Path:
     raise InputError.single("", message)
 
 
-def _load(kind: str, word: str, name: str, folder: Path, schema: type[S]) -> Loaded[S]:
+def load(kind: str, word: str, name: str, folder: Path, schema: type[S]) -> Loaded[S]:
+    """Load a specification of any schema by shipped name or path; see ``load_hardware`` for the errors."""
     path = _find(kind, word, name, folder)
     text = yaml_io.read_text(path)
     document = yaml_io.parse(text, str(path))
