@@ -73,7 +73,7 @@ def figures(structure: Structure, pace: Pace, define: Definitions) -> dict[str, 
         "kv_likely_bytes": slots * kv_cache.reserved_bytes(structure),
         "tpot_steady": tpot,
         "residual_seconds": cycle / 2,
-        "prefill_seconds": prefill,
+        "prompt_seconds": prefill,
     }
 
 

@@ -24,25 +24,26 @@ Kernel = Callable[..., Arrays]
 
 
 @functools.cache
-def compiled(attention: tuple[str, ...], ffn: tuple[str, ...], device: str) -> Kernel:
-    """Return the cost function of a structure.
+def compiled(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str = "mixed") -> Kernel:
+    """Return the cost function of a structure for a role: mixed (or its bounds), prefill, decode, or for a transfer.
 
-    It takes every symbol of the table by name (numbers or arrays that broadcast together) and returns the
-    figures of ``serving.outputs`` by name.
+    It takes every symbol of the table by name (numbers or arrays that broadcast together) and returns the figures by
+    name: those of ``serving.expressions``, for a transfer those of ``disaggregated.transfer_expressions``.
 
     Raises:
         InternalError: the expressions hold a symbol the table does not define.
     """
-    name = "_".join(("costs", *attention, *ffn, device, _fingerprint()))
+    name = "_".join(("costs", role, *attention, *ffn, device, _fingerprint()))
     path = _cache_folder()
     file = path / f"{name}.py" if path else None
     if file is None or not file.is_file():
-        source = _generate(attention, ffn, device)
+        source = _generate(attention, ffn, device, role)
         if file is None or not _write(file, source):
             return _execute(source)
     return _import(name, file)
 
 
+@functools.cache
 def _fingerprint() -> str:
     """Digest of the sources that decide what is generated."""
     digest = hashlib.sha256(sys.version.encode())
@@ -99,9 +100,16 @@ def _execute(source: str) -> Kernel:
     return kernel
 
 
-def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str) -> str:
+def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str) -> str:
     """Return Python source of the cost function (imports SymPy: a cold run only)."""
-    from planner.costs import codegen, serving
+    from planner.costs import codegen, disaggregated, serving
     from planner.costs.structure import Structure
 
-    return codegen.source(serving.expressions(Structure(attention, ffn, device)))
+    expressions = {
+        "mixed": serving.expressions,
+        "bounds": serving.bounding_expressions,
+        "prefill": disaggregated.prefill_expressions,
+        "decode": disaggregated.decode_expressions,
+        "transfer": disaggregated.transfer_expressions,
+    }
+    return codegen.source(expressions[role](Structure(attention, ffn, device)))

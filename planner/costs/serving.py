@@ -31,8 +31,16 @@ from planner.table import RESOURCES
 def expressions(structure: Structure) -> Expressions:
     """Return every figure of a replica by name; times in s, sizes in byte, rates in request/s."""
     define = Definitions()
-    outputs = _latencies(structure, define) | _memory(structure)
+    outputs = _latencies(structure, define) | memory_of(structure)
     return Expressions(define.items, outputs)
+
+
+def bounding_expressions(structure: Structure) -> Expressions:
+    """Return ``decode_seconds`` [s] and sizes in memory: no prompt makes a token come sooner, or a cache smaller."""
+    define = Definitions()
+    draft = define("draft_step", s.drafts * draft_seconds(structure))
+    decode = step_of(structure, decode_batch(s.padded_batch, s.running), "decode", define, s.captured, draft)
+    return Expressions(define.items, {"decode_seconds": s.pp * decode.total / s.accepted} | memory_of(structure))
 
 
 def _batched(
@@ -62,15 +70,15 @@ def _latencies(structure: Structure, define: Definitions) -> dict[str, sympy.Exp
     # prompt slows all of them (the bubbles of Sarathi-Serve, OSDI 2024, §3.3). So do d attention ranks in lock step.
     slowed = 1 - (1 - load.mixed_share) ** (s.pp * s.dp)
     fluid = define("fluid_step", decode.total + slowed * (mixed.total - decode.total))
-    spread = _spread(structure, define("stretch", fluid / decode.total), define)
-    preemption, swaps = _preemption(structure, steps.full, load, define)
+    spread = spread_of(structure, define("stretch", fluid / decode.total), define)
+    preempted, swaps = preemption(structure, steps.full, load.budget, define)
     tpot_fluid = s.pp * fluid / s.accepted
-    tpot = define("tpot_mean", tpot_fluid + s.pp * decode.total / s.accepted * spread.slowdown + preemption)
+    tpot = define("tpot_mean", tpot_fluid + s.pp * decode.total / s.accepted * spread.slowdown + preempted)
     rate = define("replica_rate", s.running / (tpot * (s.osl - 1)))
 
     first = _first_token(load, steps, rate, define)
     prefilling = define("prefilling", Larger(1, rate / s.dp * first.prefill))
-    slots = define("slots", _slots(prefilling, spread.dispersion))
+    slots = define("slots", slots_for(prefilling, spread.dispersion))
     figures = {
         "rate": rate,
         "tpot": tpot,
@@ -82,15 +90,15 @@ def _latencies(structure: Structure, define: Definitions) -> dict[str, sympy.Exp
         "prefill_inflow": load.inflow,
         "prefill_budget": load.budget,
         "slots_needed": slots,
+        "prompt_seconds": first.prefill,
         "kv_likely_bytes": kv_cache.needed_bytes(structure, slots, prefilling, spread.dispersion),
         # Parts that a closed loop of clients puts together in its own way (planner/columns/closed_loop.py).
         "tpot_steady": tpot_fluid,
         "decode_seconds": s.pp * decode.total / s.accepted,
-        "prefill_seconds": first.prefill,
         "residual_seconds": first.residual,
         "host_request_seconds": first.host,
         "prompt_service_seconds": first.service,
-        **_average_resources(decode, mixed, load.mixed_share),
+        **average_resources(decode, mixed, load.mixed_share),
     }
     return _batched(structure, figures, s.pp * decode.total, first, define)
 
@@ -150,14 +158,16 @@ class _Load:
 def _load(define: Definitions) -> _Load:
     decoding = rank_running()
     rows = decoding * (1 + s.drafts)
-    budget = define("prompt_budget", s.token_budget - either(s.mixed_steps, rows, 0))
+    room = s.token_budget - either(s.mixed_steps, rows, 0)
+    whole = s.isl * sympy.floor(room / s.isl)
+    budget = define("prompt_budget", either(s.chunked, room, whole))
     inflow = define("prompt_inflow", decoding * s.isl * s.accepted / (s.osl - 1))
     # A prompt, or what has come in meanwhile, or the whole budget: the next prompt fills up what is left, unless the
     # engine does not cut prompts.
     filled = Smaller(budget, Larger(s.isl, inflow))
-    whole = s.isl * Larger(1, sympy.floor(filled / s.isl))
-    chunk = define("chunk", either(s.chunked, filled, whole))
-    share = define("mixed_share", inflow / chunk)
+    prompts = Larger(1, Smaller(sympy.ceiling(inflow / s.isl), budget / s.isl))
+    chunk = define("chunk", either(s.chunked, filled, s.isl * prompts))
+    share = define("mixed_share", Smaller(1, inflow / chunk))
     group = define("group_chunk", s.dp * inflow / (1 - (1 - share) ** s.dp))
     return _Load(budget, inflow, chunk, share, group)
 
@@ -174,15 +184,15 @@ class _Steps:
 
 def _steps(structure: Structure, load: _Load, define: Definitions) -> _Steps:
     draft = define("draft_step", s.drafts * draft_seconds(structure))
-    decode = _step(structure, decode_batch(s.padded_batch, s.running), "decode", define, s.captured, draft)
-    chunk = _step(structure, _prompts(load.chunk, load.group), "chunk", define, ZERO, s.mixed_steps * draft)
-    full = _step(structure, _prompts(load.budget, None), "full", define, ZERO, s.mixed_steps * draft)
+    decode = step_of(structure, decode_batch(s.padded_batch, s.running), "decode", define, s.captured, draft)
+    chunk = step_of(structure, _prompts(load.chunk, load.group), "chunk", define, ZERO, s.mixed_steps * draft)
+    full = step_of(structure, _prompts(load.budget, None), "full", define, ZERO, s.mixed_steps * draft)
     crowd = define("crowded_chunk", _crowded(load))
-    worst = _step(structure, _prompts(crowd, None, last=True), "worst", define, ZERO, s.mixed_steps * draft)
+    worst = step_of(structure, _prompts(crowd, None, last=True), "worst", define, ZERO, s.mixed_steps * draft)
 
     def stalled(step: sympy.Expr) -> sympy.Expr:
-        """A prompt's step, and where prompts do not share it the decode step that waits for it."""
-        return either(s.mixed_steps, step, decode.total + step)
+        """A prompt's step, no shorter than its decodes; where prompts do not share it, the decode step that waits."""
+        return either(s.mixed_steps, Larger(step, decode.total), decode.total + step)
 
     mixed = Step(
         define("mixed_step", stalled(chunk.total)),
@@ -208,7 +218,7 @@ def _prompts(tokens: sympy.Expr, group: sympy.Expr | None, *, last: bool = False
     return chunk_batch(tokens, group, decoding=either(s.mixed_steps, busiest_rank(), 0), last=last)
 
 
-def _step(
+def step_of(
     structure: Structure, batch: Batch, name: str, define: Definitions, captured: sympy.Expr, draft: sympy.Expr
 ) -> Step:
     """Return a step whose parts are names."""
@@ -217,8 +227,8 @@ def _step(
     return Step(define(f"{name}_step", step.total), resources, define(f"{name}_attention_time", step.attention))
 
 
-def _preemption(
-    structure: Structure, full: sympy.Expr, load: _Load, define: Definitions
+def preemption(
+    structure: Structure, full: sympy.Expr, budget: sympy.Expr, define: Definitions
 ) -> tuple[sympy.Expr, sympy.Expr]:
     """What preemption adds to TPOT [s], and 1 where it swaps, 0 where it computes a request's tokens again.
 
@@ -226,21 +236,21 @@ def _preemption(
     recomputing at full budget and of moving the cache out and in (PagedAttention, Kwon et al., SOSP 2023, §4.5).
     A cache that is reserved whole is never short.
     """
-    again = define("recompute_time", kv_cache.mean_tokens() / load.budget * full)
+    again = define("recompute_time", kv_cache.mean_tokens() / budget * full)
     swap = define("swap_time", 2 * kv_cache.request_bytes(structure, kv_cache.mean_tokens()) / s.host_link)
     each = either(s.whole_reserved, 0, Smaller(again, swap))
     return define("preemption_time", s.overflow_share * each / s.osl), either(again - swap, 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class _Spread:
+class Spread:
     """How the number of running requests spreads around its mean, and what that adds to TPOT (relative)."""
 
     dispersion: sympy.Expr
     slowdown: sympy.Expr
 
 
-def _spread(structure: Structure, stretch: sympy.Expr, define: Definitions) -> _Spread:
+def spread_of(structure: Structure, stretch: sympy.Expr, define: Definitions) -> Spread:
     """Variance over mean of the running requests, and the second-order term of TPOT.
 
     Were step times constant, the number would be Poisson (M/G/∞). Two effects widen it. Steps grow with the
@@ -256,10 +266,10 @@ def _spread(structure: Structure, stretch: sympy.Expr, define: Definitions) -> _
     )
     elasticity = define("elasticity", 2 * (1 - half / whole))
     dispersion = define("dispersion", stretch**2 / Larger(1 - elasticity, sympy.Rational(1, 10)))
-    return _Spread(dispersion, elasticity * dispersion * s.dp / s.running)
+    return Spread(dispersion, elasticity * dispersion * s.dp / s.running)
 
 
-def _slots(prefilling: sympy.Expr, dispersion: sympy.Expr) -> sympy.Expr:
+def slots_for(prefilling: sympy.Expr, dispersion: sympy.Expr) -> sympy.Expr:
     """Requests an attention rank must be allowed to run so that the limit is rarely reached.
 
     Mean decoding and prefilling, and z standard deviations of their number; but once the token budget is full of
@@ -274,7 +284,7 @@ def _slots(prefilling: sympy.Expr, dispersion: sympy.Expr) -> sympy.Expr:
     return running + prefilling + Larger(least, Smaller(deviations, saturated - running))
 
 
-def _average_resources(decode: Step, mixed: Step, mixed_share: sympy.Expr) -> dict[str, sympy.Expr]:
+def average_resources(decode: Step, mixed: Step, mixed_share: sympy.Expr) -> dict[str, sympy.Expr]:
     """Parts of the average step [s]: a share of steps carries a prompt.
 
     The time each resource alone would need; and the share [1] of attention kernels in the whole.
@@ -288,7 +298,8 @@ def _average_resources(decode: Step, mixed: Step, mixed_share: sympy.Expr) -> di
     return {**alone, "attention_share": attention}
 
 
-def _memory(structure: Structure) -> dict[str, sympy.Expr]:
+def memory_of(structure: Structure) -> dict[str, sympy.Expr]:
+    """Return sizes on the fullest device [byte], and the counts of the model [1]."""
     reserved = kv_cache.reserved_bytes(structure)
     return {
         "weights_bytes": weights.device_bytes(structure),
@@ -296,6 +307,7 @@ def _memory(structure: Structure) -> dict[str, sympy.Expr]:
         "context_workspace_bytes": activations.context_bytes(structure),
         "activations_bytes_per_request": activations.bytes_per_request(),
         "kv_bytes_per_token": kv_cache.token_bytes(structure),
+        "kv_prompt_bytes": kv_cache.request_bytes(structure, kv_cache.blocks(s.isl)),
         "kv_mean_request_bytes": either(
             s.whole_reserved, reserved, kv_cache.request_bytes(structure, kv_cache.mean_tokens())
         ),

@@ -127,6 +127,7 @@ token_budget = _configuration(
     "token_budget", "M", "1", "most tokens of a step on one attention rank (max_num_batched_tokens)"
 )
 running = _configuration("running", "b", "1", "mean requests decoding in a replica")
+busy = _configuration("busy", r"\rho", "1", "share of its time that a replica which only prefills works")
 padded_batch = _configuration(
     "padded_batch", "b_g", "1", "decoding requests of a step after padding to a captured graph"
 )
@@ -212,6 +213,8 @@ shared_most = _configuration(
 
 prefill_tp = _configuration("prefill_tp", "t_p", "1", "tensor-parallel degree of the prefill side")
 decode_tp = _configuration("decode_tp", "t_d", "1", "tensor-parallel degree of the decode side")
+prefill_pp = _configuration("prefill_pp", "p_p", "1", "pipeline stages of the prefill side")
+decode_pp = _configuration("decode_pp", "p_d", "1", "pipeline stages of the decode side")
 senders = _configuration("senders", "n_s", "1", "prefill replicas that send to one decode replica at once")
 layerwise = _configuration("layerwise", "l", "1", "1 where caches are pushed layer by layer, 0 where pulled")
 relayout = _configuration("relayout", "l_r", "1", "1 where the two sides lay the cache out differently, else 0")

@@ -12,6 +12,7 @@ from planner.costs import symbols as s
 from planner.costs.functions import Larger, either
 from planner.costs.memory.kv_cache import blocks, request_bytes
 from planner.costs.structure import Structure
+from planner.costs.work import ONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,17 @@ class Transfer:
     """Moving the cache of one prompt.
 
     ``sent``, ``received``: bytes per device of each side. ``seconds``: until the last byte has arrived, alone on the
-    links. ``exposed``: what of that a request waits for after its prefill [s]. ``held``: bytes that transfers in
-    flight occupy on a device, on each side.
+    links. ``exposed``: what of that a request waits for after its prefill [s]: at least ``least``, and what is left
+    when it starts ``behind`` the beginning of the prefill by so much of the prefill's time [1]. ``held``: bytes that
+    transfers in flight occupy on a device, on each side.
     """
 
     sent: sympy.Expr
     received: sympy.Expr
     seconds: sympy.Expr
     exposed: sympy.Expr
+    least: sympy.Expr
+    behind: sympy.Expr
     held_prefill: sympy.Expr
     held_decode: sympy.Expr
 
@@ -48,17 +52,21 @@ def transfer(structure: Structure, prefill_seconds: sympy.Expr, prompts_per_seco
         prompts_per_second: prompts one replica of each side handles [1/s].
     """
     cache = request_bytes(structure, blocks(s.isl))
-    here, there = (cache.xreplace({s.tp: degree}) for degree in (s.prefill_tp, s.decode_tp))
-    sent = there * s.decode_tp / s.prefill_tp
+    here = cache.xreplace({s.tp: s.prefill_tp, s.pp: s.prefill_pp, s.cp: ONE})
+    there = cache.xreplace({s.tp: s.decode_tp, s.pp: s.decode_pp})
+    sent = there * (s.decode_tp * s.decode_pp) / (s.prefill_tp * s.prefill_pp)
     slowest = Larger(sent, there * s.senders)
     rewritten = either(s.relayout, 2 * there / (s.hbm_bandwidth * s.mbu_kv_cache), 0)
     seconds = s.transfer_latency + slowest / (s.transfer_bandwidth * s.link_efficiency) + rewritten
-    outlasting = Larger(seconds / s.layers, seconds - prefill_seconds * (1 - 1 / s.layers))
+    behind = either(s.layerwise, 1 - 1 / s.layers, 0)
+    least = either(s.layerwise, seconds / s.layers, seconds)
     return Transfer(
         sent=sent,
         received=there,
         seconds=seconds,
-        exposed=either(s.layerwise, outlasting, seconds),
+        exposed=Larger(least, seconds - prefill_seconds * behind),
+        least=least,
+        behind=behind,
         held_prefill=prompts_per_second * seconds * here,
         held_decode=prompts_per_second * seconds * there,
     )

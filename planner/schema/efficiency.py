@@ -80,6 +80,9 @@ class Scheduling(Schema):
     prefill_load_limit: Sourced[Fraction] = Field(
         description="most of its time a replica may spend on prompts: closer to 1 a mean wait says little"
     )
+    link_load_limit: Sourced[ShareBelowOne] = Field(
+        description="most of its time the links of a rank may be busy moving caches between prefill and decode"
+    )
     closed_loop_burst: Sourced[Fraction] = Field(
         description="clients of a closed loop that start together: share of a full burst's wait, averaged over a run"
     )

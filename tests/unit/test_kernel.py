@@ -14,9 +14,10 @@ import sympy
 
 from planner.catalog import load_scenario
 from planner.columns import evaluate
-from planner.columns.enumerate import grid_table, price
+from planner.columns.enumerate import setting_table
+from planner.columns.pricing import price
 from planner.columns.setting import settings
-from planner.costs import codegen
+from planner.costs import codegen, disaggregated
 from planner.costs import compile as compiler
 from planner.costs import symbols as s
 from planner.costs.functions import Larger
@@ -30,6 +31,7 @@ from planner.table import AXES, FIGURES
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "scenarios" / "quickstart.yaml"
 POINTS = 2
+APART = ("Qwen3-32B", "Qwen3-30B-A3B", "gpt-oss-20b")  # whose prefill and decode replicas are tried, too
 STRANGER = sympy.Symbol("stranger", nonnegative=True)
 CASES = {
     "Qwen3-32B": ["models.chat.precisions=[bf16, fp8, int4]"],
@@ -38,29 +40,37 @@ CASES = {
     "gpt-oss-20b": ["inventory.h100.hardware=ascend-910b3", "engine={name: vllm-ascend}"],
     "Qwen3.5-397B-A17B": ["inventory.h100.hardware=h200-sxm", "search.tp=[8, 16]"],
 }
+ROLES = {
+    "mixed": expressions,
+    "prefill": disaggregated.prefill_expressions,
+    "decode": disaggregated.decode_expressions,
+}
 
 
-@pytest.fixture(params=CASES)
-def structure_and_case(request):
-    changes = ["models.chat.precisions=[bf16]", *CASES[request.param], f"models.chat.architecture={request.param}"]
+TRIED = [(name, role) for name in CASES for role in ROLES if role == "mixed" or name in APART]
+
+
+@pytest.fixture(params=TRIED, ids=" ".join)
+def case_and_setting(request):
+    name, role = request.param
+    changes = ["models.chat.precisions=[bf16]", *CASES[name], f"models.chat.architecture={name}"]
     case = load_scenario(QUICKSTART, [*changes, "inventory.h100.nodes=2", "workloads.chat.slo={}"])
-    (setting,) = settings(case)
-    return Structure(*evaluate.structure_of(setting)), case
+    (setting,) = [setting for setting in settings(case) if setting.role == role]
+    return case, setting
 
 
 def flat_axes(table):
     return {axis: table.axes[axis].astype(np.float64) for axis in AXES}
 
 
-def test_kernel_equals_sympy(structure_and_case):
-    structure, case = structure_and_case
-    (setting,) = settings(case)
-    table = grid_table(case)
+def test_kernel_equals_sympy(case_and_setting):
+    _, setting = case_and_setting
+    table = setting_table(setting)
     chosen = table.take(np.random.default_rng(7).choice(len(table), POINTS, replace=False))
     axes = flat_axes(chosen)
     found = evaluate.figures(setting, axes)
     arguments = evaluate.symbol_values(setting, axes)
-    symbolic = expressions(structure)
+    symbolic = ROLES[setting.role](Structure(*evaluate.structure_of(setting)[:3]))
     assert set(found) == set(symbolic.outputs)
     for point in range(POINTS):
         known = {sympy.Symbol(n, nonnegative=True): sympy.Float(at(v, point), 30) for n, v in arguments.items()}
@@ -92,17 +102,23 @@ def at(values, point):
     return float(np.broadcast_to(values, (POINTS,))[point])
 
 
-def test_open_mesh_equals_flat_evaluation(structure_and_case):
-    _, case = structure_and_case
-    (setting,) = settings(case)
+def test_open_mesh_equals_flat_evaluation(case_and_setting):
+    _, setting = case_and_setting
     values = {
         "weight_precision": [0.0, 1.0, 3.0],
         "kv_precision": [0.0, 1.0],
         "tp": [1.0, 4.0, 16.0],
         "pp": [1.0, 3.0],
+        "attention_dp": [1.0, 2.0],
         "ep": [1.0, 4.0],
+        "context_parallel": [1.0, 2.0],
+        "redundant_experts": [0.0, 32.0],
+        "block_size": [16.0, 128.0],
+        "prefill_policy": [0.0, 3.0],
+        "overlaps": [0.0, 1.0],
         "speculative_tokens": [0.0, 2.0],
         "mean_running": [3.0, 8.0, 200.0, 1100.0],
+        "prefill_utilisation": [50.0],
         "max_num_batched_tokens": [512.0, 8192.0],
     }
     mesh = dict(zip(AXES, np.ix_(*(np.array(values[axis]) for axis in AXES)), strict=True))
@@ -120,9 +136,9 @@ def left_shape(shape):
     return (int(np.prod(shape)),)
 
 
-def test_pricing_given_configurations_equals_the_grid(structure_and_case):
-    _, case = structure_and_case
-    table = grid_table(case)
+def test_pricing_given_configurations_equals_the_grid(case_and_setting):
+    case, setting = case_and_setting
+    table = setting_table(setting)
     chosen = np.sort(np.random.default_rng(11).choice(len(table), 40, replace=False))
     configurations = [table.configuration(column) for column in chosen]
     together, refused = price(case, configurations)
@@ -138,9 +154,9 @@ def test_pricing_given_configurations_equals_the_grid(structure_and_case):
             np.testing.assert_allclose(alone.figures[name][0], together.figures[name][position], rtol=1e-12)
 
 
-def test_price_keeps_the_order_it_is_given(structure_and_case):
-    _, case = structure_and_case
-    table = grid_table(case)
+def test_price_keeps_the_order_it_is_given(case_and_setting):
+    case, setting = case_and_setting
+    table = setting_table(setting)
     columns = [len(table) - 1, 0, len(table) // 2]
     priced, refused = price(case, [table.configuration(column) for column in columns])
     assert not refused
@@ -215,7 +231,8 @@ def test_a_cold_run_generates_and_a_warm_run_never_imports_sympy(tmp_path):
     assert cold[1] == warm[1]
     assert float(warm[1]) > 0
     assert files(folder) == written
-    assert [Path(name).suffix for name in written].count(".py") == 1
+    roles = sorted(name.split("_")[1] for name in written if name.endswith(".py"))
+    assert roles == ["bounds", "decode", "mixed", "prefill", "transfer"]
     assert {Path(name).suffix for name in written} == {".py", ".pyc"}
     assert not folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
@@ -268,7 +285,12 @@ def test_other_sources_get_another_file(tmp_path, monkeypatch):
     copy = tmp_path / "costs"
     shutil.copytree(Path(compiler.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(compiler, "__file__", str(copy / "compile.py"))
+    compiler._fingerprint.cache_clear()
     assert compiler._fingerprint() == before
     with (copy / "operators" / "gemm.py").open("a") as stream:
         stream.write("\n")
-    assert compiler._fingerprint() != before
+    compiler._fingerprint.cache_clear()
+    try:
+        assert compiler._fingerprint() != before
+    finally:
+        compiler._fingerprint.cache_clear()

@@ -239,7 +239,7 @@ def loop(setting_of, axes_of):
 def test_one_client_sees_no_queue(loop):
     setting, axes, seen = loop([1])
     alone = figures(setting, {**axes, "mean_running": seen.running})
-    unqueued = alone["host_request_seconds"] + alone["prefill_seconds"] + alone["residual_seconds"]
+    unqueued = alone["host_request_seconds"] + alone["prompt_seconds"] + alone["residual_seconds"]
     assert seen.ttft == pytest.approx(unqueued)
     assert seen.tpot == pytest.approx(alone["tpot_steady"])
     # Little's law: one request, decoding except while its prompt is worked on
@@ -294,7 +294,7 @@ def test_where_prompts_go_first_and_lengths_are_equal_clients_come_in_waves(loop
     setting, axes, seen = loop([32], lockstep=1, separate=True)
     found = figures(setting, {**axes, "mean_running": seen.running})
     half = 31 / 2 * found["prompt_service_seconds"]
-    assert seen.ttft == pytest.approx(found["host_request_seconds"] + found["prefill_seconds"] + half, rel=1e-6)
+    assert seen.ttft == pytest.approx(found["host_request_seconds"] + found["prompt_seconds"] + half, rel=1e-6)
     crest = figures(setting, {**axes, "mean_running": np.array([32.0])})["decode_seconds"]
     assert seen.tpot == pytest.approx(crest + half / 200, rel=1e-6)
     mixed = loop([32], lockstep=1)[2].ttft, loop([32], lockstep=0)[2].ttft

@@ -8,6 +8,7 @@ import pytest
 import sympy
 
 from planner.catalog import architecture_names, load_architecture
+from planner.costs import disaggregated
 from planner.costs import symbols as s
 from planner.costs.devices import component, roofline
 from planner.costs.functions import Either, Larger, Smaller, both, either
@@ -18,7 +19,7 @@ from planner.costs.structure import ATTENTION, DEVICES, FFN, Structure
 from planner.costs.symbols import ARGUMENTS, SYMBOLS, UNITS
 from planner.costs.transfer import transfer
 from planner.costs.work import Definitions, Expressions, Operator
-from planner.table import RESOURCES
+from planner.table import FIGURES, RESOURCES
 
 
 def structures():
@@ -58,7 +59,7 @@ FIELDS += (("s", ("latency",)),)
 
 def promised(name, units=PROMISED):
     """The unit that a name ends with, or begins with; a count where it does neither."""
-    begins = {"byte_": "byte", "time_": "s"}
+    begins = {"byte_": "byte", "time_": "s", "wait": "s"}
     return next((unit for unit, ends in units if name.endswith(ends)), begins.get(name[:5], "1"))
 
 
@@ -71,7 +72,7 @@ def expressions_of(structure):
 def results(structure):
     """Figures of a replica, and of moving a prompt's cache from one pool to another, by name."""
     outputs = expressions_of(structure).outputs
-    moved = transfer(structure, outputs["prefill_seconds"], outputs["rate"])
+    moved = transfer(structure, outputs["prompt_seconds"], outputs["rate"])
     return outputs | {f"{TRANSFER[name]}{name}": getattr(moved, name) for name in TRANSFER}
 
 
@@ -218,8 +219,13 @@ def test_every_entry_is_used_by_some_structure():
 
 @functools.cache
 def all_of(structure):
-    """Definitions that some output needs, and outputs; those of a transfer between pools, too."""
-    found, outputs = expressions_of(structure), results(structure)
+    """Definitions that some output needs, and outputs; those of parts of pairs and of the transfer between, too."""
+    parts = [needed_of(expressions_of(structure), results(structure))]
+    parts += [needed_of(found, found.outputs) for found in (apart(structure, role) for role in APART)]
+    return [expr for part in parts for expr in part]
+
+
+def needed_of(found, outputs):
     needed, exprs = set().union(*(expr.free_symbols for expr in outputs.values())), []
     for symbol, expr in reversed(found.definitions.items()):
         if symbol in needed:
@@ -315,6 +321,55 @@ def test_outputs_and_definitions_have_the_units_their_names_promise(structure):
         assert_unit(check, expr, promised(name), zero_allowed=nothing)
     for symbol in expressions_of(structure).definitions:
         assert_unit(check, symbol, promised(symbol.name), zero_allowed=True)
+
+
+# Figures of a part of a pair that are zero, whatever the load; of a transfer, units that its names do not say.
+APART = {"decode": disaggregated.decode_expressions, "prefill": disaggregated.prefill_expressions}
+APART["transfer"] = disaggregated.transfer_expressions
+NOTHING = {
+    "decode": {"prefill_load", "prefill_inflow", "prompt_seconds"},
+    "prefill": {"tpot", "itl", "swaps", "prefill_inflow", "preempts"},
+    "transfer": set(),
+}
+MOVED = {"seconds": "s", "least": "s", "behind": "1", "bytes": "byte"}
+
+
+@functools.cache
+def apart(structure, role):
+    return APART[role](structure)
+
+
+@pytest.mark.parametrize("role", APART)
+@of_every_structure
+def test_figures_of_parts_of_pairs_have_the_units_their_names_promise(structure, role):
+    found = apart(structure, role)
+    check = Checker(definitions=found.definitions)
+    for name, expr in found.outputs.items():
+        nothing = name in NOTHING[role] or (name == "context_workspace_bytes" and "mla" not in structure.attention)
+        assert (check(expr) is ANY) == nothing, name
+        assert_unit(check, expr, MOVED[name] if role == "transfer" else promised(name), zero_allowed=nothing)
+    for symbol in found.definitions:
+        assert_unit(check, symbol, promised(symbol.name), zero_allowed=True)
+
+
+@pytest.mark.parametrize("role", ["decode", "prefill"])
+def test_parts_of_pairs_have_every_figure_that_a_table_takes_from_the_costs(role):
+    structure = Structure(("gqa",), ("dense",))
+    read = {name for name in FIGURES if name in expressions_of(structure).outputs}
+    assert read <= set(apart(structure, role).outputs)
+
+
+@pytest.mark.parametrize("role", APART)
+@of_every_structure
+def test_parts_of_pairs_use_the_table_and_definitions_made_before(structure, role):
+    found = apart(structure, role)
+    known = set(TABLE)
+    for symbol, expr in found.definitions.items():
+        assert expr.free_symbols <= known, symbol
+        assert symbol not in known, f"{symbol} hides another"
+        known.add(symbol)
+    for name, expr in found.outputs.items():
+        assert expr.free_symbols <= known, name
 
 
 def test_names_promise_units():

@@ -20,7 +20,7 @@ LATENT = 10 * 576 * 2
 def moved(values, kind="gqa", prefill_seconds=0.0, rate=1.0, **changed):
     """Figures of a transfer by name."""
     found = transfer(Structure((kind,), ("dense",)), sympy.Float(prefill_seconds), sympy.Float(rate))
-    known = values | {"prefill_tp": 1, "decode_tp": 1} | changed
+    known = values | dict.fromkeys(("prefill_tp", "decode_tp", "prefill_pp", "decode_pp"), 1) | changed
     return {name: number(getattr(found, name), known) for name in type(found).__dataclass_fields__}
 
 
