@@ -2,7 +2,7 @@
 
 from planner.catalog.architecture import architecture_names, load_about, load_architecture
 from planner.catalog.case import Case, Specification
-from planner.catalog.scenario import find_scenario, load_scenario, scenario_from_data
+from planner.catalog.scenario import AnyCase, find_scenario, load_scenario, scenario_from_data
 from planner.catalog.specs import (
     efficiency_names,
     engine_names,
@@ -12,10 +12,13 @@ from planner.catalog.specs import (
     load_engine,
     load_hardware,
 )
+from planner.catalog.table_columns import TableCase
 
 __all__ = [
+    "AnyCase",
     "Case",
     "Specification",
+    "TableCase",
     "architecture_names",
     "efficiency_names",
     "engine_names",

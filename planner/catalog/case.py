@@ -6,8 +6,9 @@ from typing import NamedTuple
 from planner.schema.architecture import Architecture
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
+from planner.schema.fleet import InventoryItem
 from planner.schema.hardware import Hardware
-from planner.schema.scenario import InventoryItem, Scenario, ServedModel, Workload
+from planner.schema.scenario import Scenario, Scheduler, ServedModel
 
 
 class Specification(NamedTuple):
@@ -18,49 +19,47 @@ class Specification(NamedTuple):
     sha256: str
 
 
+class EngineUse(NamedTuple):
+    """One engine the plan may use, in one version."""
+
+    engine: Engine
+    version: str
+    scheduler: Scheduler
+
+
 class Case(NamedTuple):
     """Everything a plan is computed from."""
 
     scenario: Scenario
     architectures: Mapping[str, Architecture]
     hardware: Mapping[str, Hardware]
-    engine: Engine
-    engine_version: str
+    engines: tuple[EngineUse, ...]
     efficiencies: Efficiencies
     specifications: tuple[Specification, ...]
 
-    @property
-    def workload_name(self) -> str:
-        """The name of the one workload."""
-        return next(iter(self.scenario.workloads))
+    def model(self, workload: str) -> ServedModel:
+        """Return the model that a workload is served with."""
+        return self.scenario.models[self.scenario.workloads[workload].model]
 
-    @property
-    def workload(self) -> Workload:
-        """The one workload."""
-        return self.scenario.workloads[self.workload_name]
+    def architecture(self, workload: str) -> Architecture:
+        """Return the architecture of a workload's model."""
+        return self.architectures[self.scenario.workloads[workload].model]
 
-    @property
-    def model(self) -> ServedModel:
-        """The one model served."""
-        return self.scenario.models[self.workload.model]
-
-    @property
-    def architecture(self) -> Architecture:
-        """The architecture of the one model."""
-        return self.architectures[self.workload.model]
-
-    @property
-    def max_model_len(self) -> int:
-        """Longest request [token] the engine must accept."""
-        return int(self.model.max_model_len or self.architecture.max_position_embeddings)
+    def max_model_len(self, workload: str) -> int:
+        """Return the longest request [token] the engine must accept for a workload."""
+        return int(self.model(workload).max_model_len or self.architecture(workload).max_position_embeddings)
 
 
-def node_sizes(item: InventoryItem, devices_per_node: int) -> tuple[int, ...]:
+def node_sizes(item: InventoryItem, devices_per_node: int, domain: int = 0) -> tuple[int, ...]:
     """Return the devices the plan may use in each node, largest first [device].
 
-    Reserved devices come out of the last nodes, so that as many nodes as possible stay whole.
+    Reserved devices come out of the last nodes, so that as many nodes as possible stay whole. ``domain``: devices of a
+    scale-up domain, for an inventory that is given in domains.
     """
-    total = item.nodes * devices_per_node if item.nodes else int(item.devices or 0)
+    if item.domains:
+        total = item.domains * max(domain, devices_per_node)
+    else:
+        total = item.nodes * devices_per_node if item.nodes else int(item.devices or 0)
     free = max(0, total - item.reserved_devices)
     whole, rest = divmod(free, devices_per_node)
     return (devices_per_node,) * whole + ((rest,) if rest else ())

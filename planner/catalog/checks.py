@@ -9,7 +9,8 @@ from planner.schema.architecture import Architecture
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
 from planner.schema.hardware import Hardware
-from planner.schema.scenario import Goal, Workload
+from planner.schema.objective import Goal
+from planner.schema.scenario import EngineChoice, Workload
 from planner.yaml_io import Document, Loc
 
 MEDIAN = 0.5
@@ -23,7 +24,7 @@ class Parts(NamedTuple):
     model_names: frozenset[str]  # as written, faulty or not
     architectures: Mapping[str, Architecture]
     hardware: Mapping[str, Hardware]
-    engine: Engine | None
+    engines: Mapping[int, Engine]  # by their place in the scenario
     efficiencies: Efficiencies | None
 
 
@@ -32,18 +33,14 @@ Finding = tuple[Loc, str]
 
 def cross_problems(document: Document, parts: Parts) -> list[Problem]:
     """Return every fault that shows only where two fields meet."""
-    checks = (_one_of_each, _models, _drafts, _inventory, _engine, _workloads, _objective, _confidence)
+    checks = (_models, _drafts, _inventory, _engine, _workloads, _objective, _confidence, _fleet, _baseline)
     return [document.problem(loc, message) for check in checks for loc, message in check(parts)]
 
 
-def _one_of_each(parts: Parts) -> Iterator[Finding]:
-    for section in ("models", "workloads"):
-        names = list(parts.fields.get(section, {}))
-        if len(names) > 1:
-            yield (
-                (section, names[1]),
-                f"this version plans one of the {section} at a time; keep one per scenario",
-            )
+def fleet_findings(parts: Parts) -> Iterator[Finding]:
+    """Yield the faults of goals, inventory and limits alone, whatever columns come from."""
+    for check in (_inventory, _objective, _fleet):
+        yield from check(parts)
 
 
 def _models(parts: Parts) -> Iterator[Finding]:
@@ -60,10 +57,10 @@ def _models(parts: Parts) -> Iterator[Finding]:
         if architecture and model.sparse_attention and not dict(architecture.attention_layers).get("gqa"):
             yield ("models", name, "sparse_attention"), f"{architecture.name} has no layer of full attention to replace"
         for precision in model.precisions or own:
-            if parts.engine and precision not in parts.engine.weight_precisions.value:
-                known = ", ".join(parts.engine.weight_precisions.value)
-                message = f"{parts.engine.name} does not serve weights in {precision}; it serves {known}"
-                yield ("models", name, "precisions"), message
+            served = {e.name: e.weight_precisions.value for e in parts.engines.values()}
+            if served and not any(precision in formats for formats in served.values()):
+                known = "; ".join(f"{engine} serves {', '.join(formats)}" for engine, formats in served.items())
+                yield ("models", name, "precisions"), f"no engine here serves weights in {precision}: {known}"
 
 
 def _drafts(parts: Parts) -> Iterator[Finding]:
@@ -82,27 +79,56 @@ def _inventory(parts: Parts) -> Iterator[Finding]:
     goals: tuple[Goal, ...] = parts.fields.get("objective", ())
     for name, item in parts.fields.get("inventory", {}).items():
         hardware = parts.hardware.get(name)
-        if hardware and not node_sizes(item, hardware.devices_per_node.value):
+        if hardware and not node_sizes(item, hardware.devices_per_node.value, hardware.domain):
             yield ("inventory", name, "reserved_devices"), "leaves no device to plan with"
-        if item.price is None and any(goal.metric == "cost" for goal in goals):
+        if item.price is None and any("cost" in goal.metrics for goal in goals):
             yield ("inventory", name, "price"), "is required to minimise cost; write it like '2.50 USD/h'"
-        if hardware and hardware.power is None and any(goal.metric == "power" for goal in goals):
+        if hardware and hardware.power is None and any("power" in goal.metrics for goal in goals):
             yield ("inventory", name, "hardware"), f"{hardware.name} has no published power to minimise"
-        if hardware and parts.engine and hardware.vendor not in parts.engine.vendors:
-            vendors = ", ".join(parts.engine.vendors)
-            message = f"{parts.engine.name} runs on devices of {vendors}, not {hardware.vendor}"
-            yield ("inventory", name, "hardware"), message
+        vendors = {engine.name: engine.vendors for engine in parts.engines.values()}
+        if hardware and vendors and not any(hardware.vendor in able for able in vendors.values()):
+            able = "; ".join(f"{engine} runs on devices of {', '.join(names)}" for engine, names in vendors.items())
+            yield ("inventory", name, "hardware"), f"no engine here runs on devices of {hardware.vendor}: {able}"
 
 
 def _engine(parts: Parts) -> Iterator[Finding]:
-    choice = parts.fields.get("engine")
-    if choice and parts.engine and choice.version and choice.version not in parts.engine.versions:
-        hint = did_you_mean(choice.version, parts.engine.versions)
-        yield ("engine", "version"), f"no rules for {choice.name} {choice.version}; {hint}"
-    search = parts.fields.get("search")
-    for precision in (search.kv_precisions if search else None) or ():
-        if parts.engine and precision not in parts.engine.kv_precisions.value:
-            yield ("search", "kv_precisions"), f"{parts.engine.name} has no KV cache in {precision}"
+    choices: tuple[EngineChoice, ...] = parts.fields.get("engine", ())
+    for i, choice in enumerate(choices):
+        engine = parts.engines.get(i)
+        if engine and choice.version and choice.version not in engine.versions:
+            hint = did_you_mean(choice.version, engine.versions)
+            yield _of_engine(choices, i, "version"), f"no rules for {choice.name} {choice.version}; {hint}"
+        known = [(other.name, other.version) for other in choices[:i]]
+        if (choice.name, choice.version) in known:
+            yield _of_engine(choices, i, "name"), f"{choice.name} is listed twice; keep one, or name two versions"
+    yield from _searched_of_engine(parts)
+
+
+def _of_engine(choices: tuple[EngineChoice, ...], i: int, field: str) -> Loc:
+    return ("engine", field) if len(choices) == 1 else ("engine", i, field)
+
+
+def _searched_of_engine(parts: Parts) -> Iterator[Finding]:
+    """Values that a search asks for and no engine has."""
+    search, engines = parts.fields.get("search"), list(parts.engines.values())
+    if not search or not engines:
+        return
+    names = " and ".join(engine.name for engine in engines)
+    for precision in search.kv_precisions or ():
+        if not any(precision in engine.kv_precisions.value for engine in engines):
+            yield ("search", "kv_precisions"), f"{names} has no KV cache in {precision}"
+    for policy in search.prefill_policies or ():
+        if not any(policy in engine.scheduling.policies.value for engine in engines):
+            yield ("search", "prefill_policies"), f"{names} cannot run prompts {policy}"
+    for size in search.block_size or ():
+        if not any(size in engine.block_sizes.value for engine in engines):
+            known = "; ".join(f"{e.name} takes {', '.join(map(str, e.block_sizes.value))}" for e in engines)
+            yield ("search", "block_size"), f"no engine here takes blocks of {size}: {known}"
+    roles = search.roles or ("mixed",)
+    if "mixed" not in roles and not any(engine.disaggregation for engine in engines):
+        yield ("search", "roles"), f"{names} cannot run prefill and decode apart"
+    elif ("prefill" in roles) != ("decode" in roles):
+        yield ("search", "roles"), "prefill and decode go together: a request needs both"
 
 
 def _workloads(parts: Parts) -> Iterator[Finding]:
@@ -148,12 +174,46 @@ def _objective(parts: Parts) -> Iterator[Finding]:
             yield ("objective", index), f"'{metric}' is listed twice; keep the first"
     for name, workload in parts.fields.get("workloads", {}).items():
         kind = workload.requests.kind
-        if kind == "max" and goals and goals[0].sense == "minimize":
+        if kind == "max" and goals and not {"requests", "tokens"} & set(goals[0].metrics):
             message = f"'max' has no least {metrics[0]}; write a rate like '12 /s', or maximize requests first"
             yield ("workloads", name, "requests"), message
-        if kind == "concurrency" and any(goal.sense == "maximize" for goal in goals):
+        if kind == "concurrency" and any({"requests", "tokens"} & set(goal.metrics) for goal in goals):
             message = "a number of requests in flight fixes the load; minimize devices, cost or power"
             yield ("objective",), message
+
+
+def _fleet(parts: Parts) -> Iterator[Finding]:
+    """Links and limits of the whole plan."""
+    inventory = parts.fields.get("inventory", {})
+    for i, link in enumerate(parts.fields.get("links", ())):
+        for name in link.between:
+            if inventory and name not in inventory:
+                message = f"no inventory '{name}' in this scenario; {did_you_mean(name, tuple(inventory))}"
+                yield ("links", i, "between"), message
+    limits = parts.fields.get("limits")
+    for name, item in inventory.items():
+        if limits and limits.cost is not None and item.price is None:
+            yield ("inventory", name, "price"), "is required for a limit of cost; write it like '2.50 USD/h'"
+        hardware = parts.hardware.get(name)
+        if limits and limits.power is not None and hardware and hardware.power is None:
+            yield ("inventory", name, "hardware"), f"{hardware.name} has no published power to limit"
+
+
+def _baseline(parts: Parts) -> Iterator[Finding]:
+    """What runs today must name a workload, an inventory and an engine of the scenario."""
+    workloads, inventory = parts.fields.get("workloads", {}), parts.fields.get("inventory", {})
+    engines = [engine.name for engine in parts.engines.values()]
+    for i, running in enumerate(parts.fields.get("baseline", ())):
+        asked = (
+            ("workload", running.workload, tuple(workloads)),
+            ("inventory", running.inventory, tuple(inventory)),
+            ("engine", running.engine, tuple(engines)),
+        )
+        for field, name, known in asked:
+            if name is not None and known and name not in known:
+                yield ("baseline", i, field), f"no {field} '{name}' in this scenario; {did_you_mean(name, known)}"
+        if running.workload is None and len(workloads) > 1:
+            yield ("baseline", i), f"name its workload: one of {', '.join(workloads)}"
 
 
 def _confidence(parts: Parts) -> Iterator[Finding]:

@@ -1,21 +1,21 @@
 """Reads prediction rows: one deployment under a closed loop of clients per line of a CSV file."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from planner import yaml_io
-from planner.errors import InputError, Problem, as_written, did_you_mean
+from planner.catalog import cells
+from planner.catalog.cells import BadValueError
+from planner.errors import InputError, Problem, as_written
 
 _TEXT = ("id", "model", "system", "backend", "precision")
 _COUNTS = ("tp", "pp", "attention_dp", "moe_tp", "ep", "isl", "osl")
 _EXCHANGES = ("", "all_gather", "all_to_all")
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens")
 _OPTIONAL = ("backend_version", "length_spread", "kv_precision", "speculative_acceptance", "expert_exchange", *_LIMITS)
-_MOST = 10**9
+_MOST = 10**9  # tokens of a length
 
 
 class Row(NamedTuple):
@@ -50,42 +50,17 @@ class Row(NamedTuple):
     max_num_batched_tokens: int = 0
 
 
-class _BadValueError(ValueError):
-    """A value that cannot be read; the message says what would be right."""
-
-
 def read_rows(path: Path) -> list[Row]:
     """Read a CSV file of prediction rows.
 
     Raises:
         InputError: the file cannot be read, or every column that is missing and every value that is not a value.
     """
-    text = yaml_io.read_text(path).removeprefix("\ufeff")  # which spreadsheets put first
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    columns = tuple(reader.fieldnames or ())
     wanted = (*_TEXT, *_COUNTS, "concurrency")
-    problems = [
-        Problem(str(path), 1, 1, name, f"this column is missing; {did_you_mean(name, columns)}")
-        for name in wanted
-        if name not in columns
-    ]
-    if len(problems) == len(wanted):
-        raise InputError.single(str(path), f"no row of column names; expected {','.join(wanted)}", line=1, column=1)
-    known = (*wanted, *_OPTIONAL)
-    problems += [
-        Problem(str(path), 1, 1, name, "this column is there twice") for name in known if columns.count(name) > 1
-    ]
-    if problems:
-        raise InputError(problems)
-    return rows_from_data(_numbered(reader), str(path))
+    return rows_from_data(cells.lines(yaml_io.read_text(path), str(path), wanted, _OPTIONAL), str(path))
 
 
-def _numbered(reader: "csv.DictReader[str]") -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for row in reader:
-        yield reader.line_num, row
-
-
-def rows_from_data(data: Iterator[tuple[int, Mapping[str, Any]]] | Sequence[Any], origin: str = "rows") -> list[Row]:
+def rows_from_data(data: Iterable[tuple[int, Mapping[Any, Any]]], origin: str = "rows") -> list[Row]:
     """Read rows given as (line, mapping of columns to values).
 
     Raises:
@@ -101,7 +76,7 @@ def rows_from_data(data: Iterator[tuple[int, Mapping[str, Any]]] | Sequence[Any]
         for name, read in _READERS.items():
             try:
                 values[name] = read(raw.get(name), name)
-            except _BadValueError as error:
+            except BadValueError as error:
                 problems.append(Problem(origin, line, 1, name, str(error)))
         identity = str(values.get("id", ""))
         if identity in lines:
@@ -117,33 +92,11 @@ def rows_from_data(data: Iterator[tuple[int, Mapping[str, Any]]] | Sequence[Any]
 
 
 def _text(value: Any, name: str) -> str:
-    text = str(value or "").strip()
-    if not text and name not in _OPTIONAL:
-        msg = "is empty"
-        raise _BadValueError(msg)
-    return text
-
-
-def _number(value: Any, name: str, least: float = 1.0) -> float:
-    if value in (None, ""):
-        msg = "is empty"
-        raise _BadValueError(msg)
-    try:
-        number = float(str(value))
-    except ValueError:
-        number = math.nan
-    if not least <= number <= _MOST:
-        msg = f"must be a number of at least {least:g} (got {as_written(value)})"
-        raise _BadValueError(msg)
-    return number
+    return str(value or "").strip() if name in _OPTIONAL else cells.text(value or "")
 
 
 def _count(value: Any, name: str) -> int:
-    number = _number(value, name)
-    if number != int(number):
-        msg = f"must be a whole number (got {as_written(value)})"
-        raise _BadValueError(msg)
-    return int(number)
+    return cells.count(value)
 
 
 def _limit(value: Any, name: str) -> int:
@@ -162,7 +115,7 @@ def _lengths(value: Any, name: str) -> tuple[float, bool]:
         low = high = math.nan
     if not (text.startswith("uniform[") and text.endswith("]") and 0 < low <= high <= _MOST):
         msg = f"must be 'fixed' or like 'uniform[0.8,1.0]' (got {as_written(value)})"
-        raise _BadValueError(msg)
+        raise BadValueError(msg)
     return (low + high) / 2, low == high
 
 
@@ -174,7 +127,7 @@ def read_acceptance(text: str) -> tuple[float, ...]:
     """
     try:
         return _acceptance(text, "speculative_acceptance")
-    except _BadValueError as error:
+    except BadValueError as error:
         raise InputError.single("speculative_acceptance", str(error)) from None
 
 
@@ -182,7 +135,7 @@ def _exchange(value: Any, name: str) -> str:
     text = str(value or "").strip()
     if text not in _EXCHANGES:
         msg = f"must be all_gather or all_to_all, or empty for the engine's default (got {as_written(value)})"
-        raise _BadValueError(msg)
+        raise BadValueError(msg)
     return text
 
 
@@ -194,7 +147,7 @@ def _acceptance(value: Any, name: str) -> tuple[float, ...]:
         shares = (math.nan,)
     if not all(0 < share <= 1 for share in shares):
         msg = f"must be shares of drafts accepted, like '0.8,0.6' (got {as_written(value)})"
-        raise _BadValueError(msg)
+        raise BadValueError(msg)
     return shares
 
 

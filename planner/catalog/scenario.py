@@ -8,19 +8,23 @@ from typing import Any, TypeVar
 from planner import resources, yaml_io
 from planner.catalog import architecture as architecture_catalog
 from planner.catalog import specs
-from planner.catalog.case import Case, Specification
-from planner.catalog.checks import Parts, cross_problems
+from planner.catalog.case import Case, EngineUse, Specification
+from planner.catalog.checks import Parts, cross_problems, fleet_findings
+from planner.catalog.presets import with_presets
 from planner.catalog.specs import Loaded
+from planner.catalog.table_columns import Inventories, TableCase, read_table, table_findings
 from planner.catalog.validate import schema_problems, valid_parts
 from planner.errors import InputError, Problem, did_you_mean
 from planner.schema.architecture import Architecture, AttentionKind
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
 from planner.schema.hardware import Hardware
-from planner.schema.scenario import Scenario, ServedModel
+from planner.schema.scenario import Scenario, ServedModel, TableScenario
 from planner.yaml_io import Document, Loc
 
+K = TypeVar("K")
 L = TypeVar("L")
+AnyCase = Case | TableCase
 
 
 def scenario_names() -> tuple[str, ...]:
@@ -52,25 +56,27 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Case:
+def load_scenario(path: Path, overrides: Sequence[str] = ()) -> AnyCase:
     """Load a scenario file, or a shipped scenario by name, with ``key.path=value`` overrides.
+
+    A scenario with a table of ``columns`` is a ``TableCase``.
 
     Raises:
         InputError: every fault of the scenario and of the specifications it names.
     """
     path = find_scenario(path)
-    return _case(_overridden(yaml_io.load(path), overrides), path.parent)
+    return _any_case(_overridden(yaml_io.load(path), overrides), path.parent)
 
 
 def scenario_from_data(
     data: Mapping[str, Any], overrides: Sequence[str] = (), folder: Path = Path(), origin: str = "scenario"
-) -> Case:
+) -> AnyCase:
     """Load a scenario given as mappings, like the resolved form that a plan carries; ``origin`` names it in messages.
 
     Raises:
         InputError: every fault of the scenario and of the specifications it names.
     """
-    return _case(_overridden(Document(origin, dict(data), {}), overrides), folder)
+    return _any_case(_overridden(Document(origin, dict(data), {}), overrides), folder)
 
 
 def _overridden(document: Document, overrides: Sequence[str]) -> Document:
@@ -87,24 +93,52 @@ def _parse_override(text: str) -> tuple[Loc, Any]:
     return tuple(key.split(".")), yaml_io.parse_scalar(value)
 
 
+def _any_case(document: Document, folder: Path) -> AnyCase:
+    listed = isinstance(document.data, dict) and "columns" in document.data
+    return _table_case(document, folder) if listed else _case(document, folder)
+
+
+def _table_case(document: Document, folder: Path) -> TableCase:
+    document, preset_problems = with_presets(document, folder)
+    found = schema_problems(document, TableScenario)
+    scenario = found if isinstance(found, TableScenario) else None
+    problems = [*preset_problems, *(found if isinstance(found, list) else [])]
+    fields = dict(scenario) if scenario else valid_parts(document, TableScenario)
+    items = fields.get("inventory", {})
+    named = _Named(document, folder, problems)
+    parts = named.load({"inventory": {name: item for name, item in items.items() if item.hardware is not None}})
+    parts = parts._replace(fields=fields)
+    complete = scenario and all(item.hardware is None or name in parts.hardware for name, item in items.items())
+    places = Inventories(items, parts.hardware) if complete else None
+    table = read_table(document, fields.get("columns"), folder, places)
+    findings = [*fleet_findings(parts), *table_findings(parts, document.data)]
+    problems += [document.problem(loc, message) for loc, message in findings]
+    problems += table.problems
+    if problems or scenario is None:
+        raise InputError(problems)
+    return TableCase(scenario, tuple(table.columns), parts.hardware, (*named.specifications, *table.specification))
+
+
 def _case(document: Document, folder: Path) -> Case:
+    document, preset_problems = with_presets(document, folder)
     found = schema_problems(document, Scenario)
     scenario = found if isinstance(found, Scenario) else None
-    problems = found if isinstance(found, list) else []
+    problems = [*preset_problems, *(found if isinstance(found, list) else [])]
     fields = dict(scenario) if scenario else valid_parts(document, Scenario)
     named = _Named(document, folder, problems)
     parts = named.load(fields)
     problems += cross_problems(document, parts)
-    if problems or scenario is None or parts.engine is None or parts.efficiencies is None:
+    if problems or scenario is None or parts.efficiencies is None:
         raise InputError(problems)
-    version = scenario.engine.version or parts.engine.versions[-1]
     architectures = {name: as_served(scenario.models[name], a) for name, a in parts.architectures.items()}
     return Case(
         scenario=scenario,
         architectures=architectures,
         hardware=parts.hardware,
-        engine=parts.engine,
-        engine_version=version,
+        engines=tuple(
+            EngineUse(parts.engines[i], choice.version or parts.engines[i].versions[-1], choice.scheduler)
+            for i, choice in enumerate(scenario.engine)
+        ),
         efficiencies=parts.efficiencies,
         specifications=tuple(named.specifications),
     )
@@ -135,7 +169,7 @@ class _Named:
         load_hardware = functools.partial(specs.load_hardware, folder=self.folder)
         load_efficiencies = functools.partial(specs.load_efficiencies, folder=self.folder)
         models, inventory = fields.get("models", {}), fields.get("inventory", {})
-        engine, calibration = fields.get("engine"), fields.get("calibration")
+        choices, calibration = fields.get("engine", ()), fields.get("calibration")
         architectures: dict[str, Architecture] = dict(
             self._each(
                 "architecture",
@@ -150,19 +184,24 @@ class _Named:
                 [(name, ("inventory", name, "hardware"), item.hardware) for name, item in inventory.items()],
             )
         )
-        engines: dict[str, Engine] = dict(
-            self._each("engine", specs.load_engine, [("", ("engine", "name"), engine.name)] if engine else [])
+        listed = isinstance(self.document.data, dict) and isinstance(self.document.data.get("engine"), list)
+        engines: dict[int, Engine] = dict(
+            self._each(
+                "engine",
+                specs.load_engine,
+                [(i, ("engine", i, "name") if listed else ("engine", "name"), c.name) for i, c in enumerate(choices)],
+            )
         )
         sets: dict[str, Efficiencies] = dict(
             self._each("calibration", load_efficiencies, [("", ("calibration",), calibration)] if calibration else [])
         )
         written = self.document.data.get("models") if isinstance(self.document.data, dict) else None
         names = frozenset(written if isinstance(written, dict) else ())
-        return Parts(fields, names, architectures, hardware, engines.get(""), sets.get(""))
+        return Parts(fields, names, architectures, hardware, engines, sets.get(""))
 
     def _each(
-        self, kind: str, load: Callable[[str], Loaded[L]], wanted: Sequence[tuple[str, Loc, str]]
-    ) -> Iterator[tuple[str, L]]:
+        self, kind: str, load: Callable[[str], Loaded[L]], wanted: Sequence[tuple[K, Loc, str]]
+    ) -> Iterator[tuple[K, L]]:
         for key, loc, name in wanted:
             try:
                 loaded = load(name)

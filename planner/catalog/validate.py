@@ -89,7 +89,19 @@ def valid_parts(document: Document, model: type[BaseModel]) -> dict[str, Any]:
 
 def _problem(document: Document, model: type[BaseModel], detail: ErrorDetails) -> Problem:
     loc: Loc = tuple(part for part in detail["loc"] if part != "[key]")
-    return document.problem(loc, _message(model, loc, detail))
+    return document.problem(_written(document.data, loc), _message(model, loc, detail))
+
+
+def _written(data: Any, loc: Loc) -> Loc:
+    """Return a place as the file has it: without the index of an item that was written without a list around it."""
+    kept: list[str | int] = []
+    for part in loc:
+        if isinstance(part, int) and not isinstance(data, list):
+            continue
+        kept.append(part)
+        inside = (isinstance(data, dict) and part in data) or (isinstance(data, list) and part in range(len(data)))
+        data = data[part] if inside else None
+    return tuple(kept)
 
 
 def _message(model: type[BaseModel], loc: Loc, detail: ErrorDetails) -> str:

@@ -1,5 +1,6 @@
 """A planning question: models, devices, load, limits and goals."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from pydantic import (
 )
 
 from planner import units
+from planner.errors import as_written
 from planner.schema.base import (
     MOST,
     Count,
@@ -26,13 +28,13 @@ from planner.schema.base import (
     SecondsOrZero,
     ShareBelowOne,
     Tokens,
-    UsdPerHour,
-    as_list,
     parse_quantity,
 )
+from planner.schema.engine import Role
+from planner.schema.fleet import InventoryItem, Limits, PoolLink
+from planner.schema.objective import Goals
 from planner.schema.precision import KvPrecision, Precision
-
-_MOST_DEVICES = 100_000
+from planner.schema.search import Search
 
 
 class SpeculativeDecoding(Schema):
@@ -87,30 +89,6 @@ class ServedModel(Schema):
     )
 
 
-DeviceCount = Annotated[int, Field(ge=1, le=_MOST_DEVICES, strict=True)]
-
-
-class InventoryItem(Schema):
-    """Devices of one kind that the plan may use."""
-
-    hardware: Name = Field(description="a shipped name, or the path of a specification of yours")
-    nodes: DeviceCount | None = Field(None, description="whole nodes, as the specification defines a node")
-    devices: DeviceCount | None = Field(
-        None, description="devices instead of nodes; the last node may be partly filled"
-    )
-    price: UsdPerHour | None = Field(None, description="of one device")
-    reserved_devices: int = Field(
-        0, ge=0, le=MOST, strict=True, description="kept out of the plan, taken from the last nodes"
-    )
-
-    @model_validator(mode="after")
-    def _one_size(self) -> "InventoryItem":
-        if (self.nodes is None) == (self.devices is None):
-            msg = "give either 'nodes' or 'devices'"
-            raise ValueError(msg)
-        return self
-
-
 class Scheduler(Schema):
     """When requests join and leave a batch, and what cache they are given."""
 
@@ -135,14 +113,11 @@ class EngineChoice(Schema):
 
     name: Name
     version: Annotated[StrictStr, Field(min_length=1)] | None = Field(None, description="default: the newest known")
-    scheduler: Scheduler = Scheduler()
+    scheduler: Scheduler = Field(default_factory=Scheduler)
 
     @model_validator(mode="before")
     @classmethod
-    def _one_engine(cls, raw: object) -> object:
-        if isinstance(raw, list):
-            msg = "a choice of engines is not in this version; write one, like '{name: vllm}'"
-            raise ValueError(msg)
+    def _named(cls, raw: object) -> object:
         if isinstance(raw, str):
             msg = f"write it like '{{name: {raw}}}'"
             raise ValueError(msg)
@@ -244,6 +219,7 @@ class Workload(Schema):
     """
 
     model: Name
+    preset: Name | None = Field(None, description="lengths and limits of a usual use, where they are not given here")
     requests: Annotated[Demand, WithJsonSchema(_DEMAND_SCHEMA)]
     input_tokens: Tokens = Field(description="prompt length (ISL)")
     output_tokens: Tokens = Field(description="generated length (OSL), at least 2")
@@ -252,79 +228,47 @@ class Workload(Schema):
         description="least and most generated tokens, every number between equally likely; their mean is output_tokens",
     )
     expert_load: ExpertLoadProfile | None = Field(None, description="default: the calibration's")
-    slo: Slo = Slo()
+    slo: Slo = Field(default_factory=Slo)
 
 
-class Goal(Schema):
-    """One thing to make as large or as small as possible."""
-
-    maximize: Literal["requests", "tokens"] | None = None
-    minimize: Literal["devices", "cost", "power"] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_form(cls, raw: object) -> object:
-        if isinstance(raw, Mapping) and "weighted" in raw:
-            msg = "weighted objectives are not in this version; write a list of goals in order of importance"
-            raise ValueError(msg)
-        return raw
-
-    @model_validator(mode="after")
-    def _one_sense(self) -> "Goal":
-        if (self.maximize is None) == (self.minimize is None):
-            msg = "give one of 'maximize' and 'minimize', like '{maximize: requests}'"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def metric(self) -> str:
-        """What is optimised."""
-        return str(self.maximize or self.minimize)
-
-    @property
-    def sense(self) -> Literal["maximize", "minimize"]:
-        """Which way."""
-        return "maximize" if self.maximize else "minimize"
+_SOLVERS = "(highs|cbc|cp-sat|pulp:.+)"
 
 
-def _sorted_set(value: object) -> list[object]:
-    items = as_list(value)
-    if all(type(item) is int for item in items):
-        return [*sorted({item for item in items if isinstance(item, int)})]
-    return items
-
-
-Counts = Annotated[tuple[Count, ...], Field(min_length=1), BeforeValidator(_sorted_set), OneOrMore()]
-
-
-CountsOrNone = Annotated[
-    tuple[Annotated[int, Field(ge=0, le=MOST, strict=True)], ...],
-    Field(min_length=1),
-    BeforeValidator(_sorted_set),
-    OneOrMore(),
-]
-
-
-class Search(Schema):
-    """Restrictions of the published grid; a variable left out is searched over its default values."""
-
-    roles: Annotated[tuple[Literal["mixed"], ...], Field(min_length=1), OneOrMore()] | None = None
-    tp: Counts | None = None
-    pp: Counts | None = None
-    ep: Counts | None = None
-    mean_running: Counts | None = Field(None, description="requests decoding on average in a replica")
-    max_num_seqs: Counts | None = None
-    max_num_batched_tokens: Counts | None = None
-    speculative_tokens: CountsOrNone | None = Field(None, description="drafts per request and step; 0 is none")
-    kv_precisions: Annotated[tuple[KvPrecision, ...], Field(min_length=1), OneOrMore()] | None = None
+def _a_solver(value: object) -> object:
+    if isinstance(value, str) and not re.fullmatch(_SOLVERS, value):
+        msg = f"must be highs, cbc, cp-sat, or pulp:NAME, a solver that PuLP finds (got {as_written(value)})"
+        raise ValueError(msg)
+    return value
 
 
 class SolverOptions(Schema):
-    """Which solver, and when it may stop."""
+    """Which solver, and when it may stop; whether a solver of PuLP's is there is found out when it is needed."""
 
-    name: Literal["highs"] = "highs"
+    name: Annotated[
+        Name, BeforeValidator(_a_solver), WithJsonSchema({"type": "string", "pattern": f"^{_SOLVERS}$"})
+    ] = "highs"
     time_limit: SecondsOrZero = 60.0
     relative_gap: Annotated[NonNegative, Field(lt=1)] = 0.0
+
+
+class Running(Schema):
+    """Replicas that run today, as their launch command has them."""
+
+    workload: Name | None = Field(None, description="default: the only one")
+    inventory: Name
+    engine: Name | None = Field(None, description="default: the only one that runs there")
+    role: Role = "mixed"
+    replicas: Count
+    tp: Count = 1
+    pp: Count = 1
+    attention_dp: Count = 1
+    ep: Count = 1
+    context_parallel: Count = 1
+    weight_precision: Precision | None = Field(None, description="default: the checkpoint's own")
+    kv_precision: KvPrecision = "bf16"
+    speculative_tokens: int = Field(0, ge=0, le=MOST, strict=True)
+    max_num_seqs: Count | None = Field(None, description="default: any that suits the load")
+    max_num_batched_tokens: Count | None = Field(None, description="default: any of the grid")
 
 
 class Scenario(Schema):
@@ -337,10 +281,64 @@ class Scenario(Schema):
     description: str = ""
     models: Annotated[dict[str, ServedModel], Field(min_length=1)]
     inventory: Annotated[dict[str, InventoryItem], Field(min_length=1)]
-    engine: EngineChoice
+    links: tuple[PoolLink, ...] = Field((), description="limits of KV-cache transfers between inventories")
+    engine: Annotated[tuple[EngineChoice, ...], Field(min_length=1), OneOrMore()]
     workloads: Annotated[dict[str, Workload], Field(min_length=1)]
-    objective: Annotated[tuple[Goal, ...], Field(min_length=1), OneOrMore()]
+    objective: Goals
+    limits: Limits = Field(default_factory=Limits)
     confidence: Fraction = 0.5
     calibration: Name = Field("textbook", description="the set of efficiencies: a shipped name, or a path")
-    search: Search = Search()
-    solver: SolverOptions = SolverOptions()
+    search: Search = Field(default_factory=Search)
+    solver: SolverOptions = Field(default_factory=SolverOptions)
+    baseline: tuple[Running, ...] = Field((), description="what runs today, to compare the plan with")
+
+
+class TableWorkload(Workload):
+    """A load of which only the number of requests matters, and for goals in tokens the length of their outputs."""
+
+    model: Name | None = None  # type: ignore[assignment]
+    input_tokens: Tokens | None = None  # type: ignore[assignment]
+    output_tokens: Tokens | None = None  # type: ignore[assignment]
+    slo: Slo = Field(default_factory=Slo, description="not checked: a table has rates, no latencies")
+
+
+class TableInventoryItem(InventoryItem):
+    """Devices that the columns of a table stand on."""
+
+    hardware: Name | None = Field(None, description="decides what a node is; default: replicas fit side by side")  # type: ignore[assignment]
+
+
+def _file_or_rows(value: object) -> object:
+    rows = isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(row, Mapping) for row in value)
+    if not rows and not (isinstance(value, str) and value):
+        msg = f"must be the path of a CSV file, or a list of its rows (got {as_written(value)})"
+        raise ValueError(msg)
+    return value
+
+
+_LISTED = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": ["mixed", "prefill", "decode"]},
+        "devices_per_replica": {"type": "integer", "minimum": 1},
+        "requests_per_s_per_replica": {"type": "number", "exclusiveMinimum": 0},
+        "rate_matching_factor": {"type": "number", "exclusiveMinimum": 0},
+        "label": {"type": "string"},
+        "hardware": {"type": "string"},
+    },
+    "required": ["role", "devices_per_replica", "requests_per_s_per_replica"],
+}
+_TABLE_SCHEMA = {
+    "description": "a table of columns: the path of a CSV file, from the scenario's folder, or its rows",
+    "anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1, "items": _LISTED}],
+}
+
+
+class TableScenario(Scenario):
+    """A planning question over a table of columns with their rates, measured or of another model."""
+
+    columns: Annotated[str | tuple[dict[str, Any], ...], BeforeValidator(_file_or_rows), WithJsonSchema(_TABLE_SCHEMA)]
+    models: dict[str, ServedModel] = Field(default_factory=dict)
+    engine: Annotated[tuple[EngineChoice, ...], OneOrMore()] = ()
+    inventory: Annotated[dict[str, TableInventoryItem], Field(min_length=1)]  # type: ignore[assignment]
+    workloads: Annotated[dict[str, TableWorkload], Field(min_length=1, json_schema_extra={"maxProperties": 1})]  # type: ignore[assignment]
