@@ -13,31 +13,56 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 FORMAT_NAMES: tuple[str, ...] = tuple(FORMATS)
-AXES = (
+# How a replica is built ...
+STRUCTURE = (
     "weight_precision",
     "kv_precision",
     "tp",
     "pp",
+    "attention_dp",
     "ep",
-    "mean_running",
-    "max_num_batched_tokens",
+    "context_parallel",
+    "redundant_experts",
+    "block_size",
+    "prefill_policy",
+    "overlaps",
     "speculative_tokens",
 )
+# ... and how hard it is run.
+LOAD = ("mean_running", "prefill_utilisation", "max_num_batched_tokens")
+AXES = (*STRUCTURE, *LOAD)
 DECIDED = (*AXES, "max_num_seqs")  # what a column fixes: the searched values and the limit that follows
+POLICIES = ("mixed_chunked", "separate_chunked", "separate_whole", "mixed_whole")
 RESOURCES = ("compute", "vector", "hbm_bandwidth", "link_bandwidth", "latency", "host")
 FIGURES = (
     "devices", "rate", "ttft", "tpot", "itl", "in_flight", "attention_share", "batch_efficiency",
-    "cache_use", "preempts", "swaps",
+    "cache_use", "preempts", "swaps", "prompt_seconds", "hold_seconds", "ttft_allotted",
     "price", "power", "capacity_bytes", "weights_bytes", "kv_cache_bytes", "activations_bytes", "graphs_bytes",
     "communication_bytes", "runtime_bytes",
     *(f"{name}_seconds" for name in RESOURCES),
 )  # fmt: skip
 
 
+class Pool(NamedTuple):
+    """Where replicas stand and what for: one workload on one inventory, under one engine, in one role.
+
+    ``optional``: fusions and overlaps that the engine has and leaves off; a bit of the axis ``overlaps`` turns on each.
+    """
+
+    workload: str
+    inventory: str
+    engine: str
+    engine_version: str
+    role: str
+    optional: tuple[str, ...] = ()
+
+
 class Configuration(NamedTuple):
     """One way to run a replica, and how hard; degrees and limits carry the engines' names.
 
-    ``mean_running`` is the number of requests decoding on average when the replica carries its full rate.
+    ``mean_running`` is the number of requests decoding on average when the replica carries its full rate, and
+    ``prefill_utilisation`` the share of time [%] that a replica which only prefills works then; each is 0 where it does
+    not apply. ``overlaps`` are the fusions that are on although the engine leaves them off.
     """
 
     inventory: str
@@ -50,8 +75,17 @@ class Configuration(NamedTuple):
     mean_running: int
     max_num_batched_tokens: int
     max_num_seqs: int
+    block_size: int
+    prefill_policy: str
     speculative_tokens: int = 0
     attention_dp: int = 1
+    context_parallel: int = 1
+    redundant_experts: int = 0
+    prefill_utilisation: int = 0
+    overlaps: tuple[str, ...] = ()
+    workload: str = ""
+    engine: str = ""
+    engine_version: str = ""
 
     @property
     def moe_tp(self) -> int:
@@ -65,9 +99,11 @@ class Configuration(NamedTuple):
 
     def label(self) -> str:
         """Short form for people."""
+        role = "" if self.role == "mixed" else f"{self.role} "
+        dp = f" dp{self.attention_dp}" if self.attention_dp > 1 else ""
         ep = f" ep{self.ep}" if self.ep > 1 else ""
         drafts = f", {self.speculative_tokens} drafts" if self.speculative_tokens else ""
-        degrees = f"tp{self.tp} pp{self.pp}{ep} {self.weight_precision}{drafts}"
+        degrees = f"{role}tp{self.tp} pp{self.pp}{dp}{ep} {self.weight_precision}{drafts}"
         return f"{degrees}, {self.max_num_seqs} seqs, {self.max_num_batched_tokens} tokens on {self.inventory}"
 
 
@@ -87,48 +123,70 @@ class Rejection(NamedTuple):
 class ColumnTable:
     """Legal configurations and their figures per replica, C columns in the order of the grid.
 
-    ``inventory`` (C,) indexes ``inventories``. ``axes`` holds the searched values and max_num_seqs, arrays of shape
-    (C,), with precisions as indices into ``FORMATS``. ``figures`` holds arrays of shape (C,): devices; rate
-    [request/s]; ttft, tpot, itl [s]; in_flight [request]; attention_share, batch_efficiency and cache_use [1]; preempts
-    and swaps (1 or 0: short of cache, a request gives way, and its cache is moved rather than computed again); price
-    [USD/h] and power [W] of one device (price is NaN where unknown); sizes on the fullest device [byte]; and the
-    seconds per step that each resource alone would need.
-    ``meets_limits`` (C,) tells whether the latency limits hold.
+    ``pool`` (C,) indexes ``pools``. ``axes`` holds the searched values and max_num_seqs, arrays of shape (C,), with
+    precisions as indices into ``FORMATS``, policies as indices into ``POLICIES`` and overlaps as bits. ``figures``
+    holds arrays of shape (C,): devices; rate [request/s]; ttft, tpot, itl [s], of a part of a pair its own share of
+    them; in_flight [request]; attention_share, batch_efficiency and cache_use [1]; preempts and swaps (1 or 0: short of
+    cache, a request gives way, and its cache is moved rather than computed again); prompt_seconds, the prefill of a
+    prompt alone [s]; hold_seconds, how long each prompt's cache may wait for its transfer [s]; ttft_allotted, what of a
+    TTFT limit is set aside for this part of a pair [s]; price [USD/h] and power [W] of one device (price is NaN where
+    unknown); sizes on the fullest device [byte]; and the seconds per step that each resource alone would need.
+    ``meets_limits`` (C,) tells whether the latency limits hold, for a part of a pair as far as it alone can tell.
+    ``searched`` counts all configurations, ``legal`` those found to break no rule, columns or not, ``meeting`` those of
+    them that meet every latency limit, and ``missed`` how many miss each. ``labels`` name columns that a user listed,
+    which have no configuration.
     """
 
-    inventories: tuple[str, ...]
-    inventory: Ints
+    pools: tuple[Pool, ...]
+    pool: Ints
     axes: Mapping[str, Ints]
     figures: Mapping[str, Floats]
     meets_limits: NDArray[np.bool_]
     searched: int
+    legal: int
+    meeting: int
+    missed: Mapping[str, int]
     rejected: tuple[Rejection, ...]
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of columns."""
-        return len(self.inventory)
+        return len(self.pool)
 
     def configuration(self, column: int) -> Configuration:
         """Return what one column stands for."""
+        pool = self.pools[self.pool[column]]
         values = {axis: int(self.axes[axis][column]) for axis in DECIDED}
+        bits = values.pop("overlaps")
         return Configuration(
-            inventory=self.inventories[self.inventory[column]],
-            role="mixed",
+            workload=pool.workload,
+            inventory=pool.inventory,
+            engine=pool.engine,
+            engine_version=pool.engine_version,
+            role=pool.role,
             weight_precision=FORMAT_NAMES[values.pop("weight_precision")],
             kv_precision=FORMAT_NAMES[values.pop("kv_precision")],
+            prefill_policy=POLICIES[values.pop("prefill_policy")],
+            overlaps=tuple(name for i, name in enumerate(pool.optional) if bits >> i & 1),
             **values,
         )
 
-    def of(self, inventory: str) -> NDArray[np.bool_]:
-        """Return which columns stand on an inventory, shape (C,)."""
-        return np.equal(self.inventory, self.inventories.index(inventory))
+    def label(self, column: int) -> str:
+        """Return a column's short form for people: its own name where it has one."""
+        return self.labels[column] if self.labels else self.configuration(column).label()
+
+    def where(self, **wanted: str) -> NDArray[np.bool_]:
+        """Return which columns belong to pools with these fields, like ``where(inventory="h100")``, shape (C,)."""
+        fits = [all(getattr(pool, name) == value for name, value in wanted.items()) for pool in self.pools]
+        return np.array(fits, dtype=bool)[self.pool] if len(self) else np.zeros(0, dtype=bool)
 
     def take(self, columns: Ints) -> "ColumnTable":
         """Return some columns, in the order given."""
         return replace(
             self,
-            inventory=self.inventory[columns],
+            pool=self.pool[columns],
             axes={name: values[columns] for name, values in self.axes.items()},
             figures={name: values[columns] for name, values in self.figures.items()},
             meets_limits=self.meets_limits[columns],
+            labels=tuple(self.labels[i] for i in columns.tolist()) if self.labels else (),
         )

@@ -106,7 +106,7 @@ def _latencies(
     before its first token, and its decoding for the other half; ``crest`` is a decode step with all of them [s].
     """
     scheduling = setting.efficiencies.scheduling
-    service, prefill = found["prompt_service_seconds"], found["prefill_seconds"]
+    service, prefill = found["prompt_service_seconds"], found["prompt_seconds"]
     alone = found["host_request_seconds"] + prefill + found["residual_seconds"]
     tpot = found["tpot_steady"] * np.ones_like(admitted)
     peers = np.maximum(admitted / axes["attention_dp"] - 1, 0.0)

@@ -18,7 +18,7 @@ from planner.columns.values import (
     precision_values,
 )
 from planner.costs.compile import compiled
-from planner.table import Floats
+from planner.table import POLICIES, Floats
 
 Axes = Mapping[str, Floats]
 _ONE, _NONE = np.ones(1), np.zeros(1)
@@ -31,14 +31,25 @@ def figures(setting: Setting, axes: Axes) -> dict[str, Floats]:
         setting: what stays fixed.
         axes: arrays that broadcast together: ``weight_precision`` and ``kv_precision`` as indices into
             ``FORMATS``, and tp, pp, ep, mean_running, max_num_batched_tokens. Optional: attention_dp and
-            context_parallel (1 where left out), speculative_tokens and redundant_experts (0), and isl and osl instead
-            of the workload's.
+            context_parallel (1 where left out), speculative_tokens, redundant_experts and overlaps (0),
+            prefill_utilisation [%], block_size and prefill_policy instead of the engine's, and isl and osl instead of
+            the workload's.
 
     Returns:
         The outputs of ``planner.costs.serving`` by name, each with only the axes it depends on. Figures of
         illegal configurations may be meaningless (NaN or infinite).
     """
-    kernel = compiled(*structure_of(setting))
+    kernel = compiled(*structure_of(setting), setting.role)
+    with np.errstate(all="ignore"):
+        return kernel(**symbol_values(setting, axes))
+
+
+def bounding_figures(setting: Setting, axes: Axes) -> dict[str, Floats]:
+    """Return the figures that bound all others whatever the token budget: a decode step alone, and sizes in memory.
+
+    ``axes`` as for ``figures``; names as there.
+    """
+    kernel = compiled(*structure_of(setting), "bounds")
     with np.errstate(all="ignore"):
         return kernel(**symbol_values(setting, axes))
 
@@ -63,7 +74,9 @@ def symbol_values(setting: Setting, axes: Axes) -> dict[str, Any]:
         **hardware_values(setting.hardware),
         **precision_values(setting, weights, axes["kv_precision"].astype(int)),
         **engine_values(setting.engine, setting.engine_version),
-        **fusion_values(setting, weights, tp, dp),
+        **_asked(axes),
+        **_alone(setting, drafts),
+        **fusion_values(setting, weights, tp, dp, axes.get("overlaps", _NONE)),
         **choice_values(setting),
         **links(setting.hardware, latency.collective.value, tp, pp, dp, least_far=latency.far_message.value),
         **({"all_to_all": axes["all_to_all"]} if "all_to_all" in axes else {}),
@@ -75,6 +88,7 @@ def symbol_values(setting: Setting, axes: Axes) -> dict[str, Any]:
         "redundant_experts": axes.get("redundant_experts", _NONE),
         "token_budget": axes["max_num_batched_tokens"],
         "running": running,
+        "busy": axes.get("prefill_utilisation", _NONE) / 100,
         "padded_batch": rows / per_request,
         "captured": captured,
         "drafts": drafts,
@@ -88,6 +102,24 @@ def symbol_values(setting: Setting, axes: Axes) -> dict[str, Any]:
         "hot_share": setting.expert_load.hot_share,
         "hot_load": setting.expert_load.hot_load,
     }
+
+
+def _alone(setting: Setting, drafts: Floats) -> dict[str, Floats]:
+    """Return that the host works alone between steps where a separate model drafts: no engine schedules ahead of it."""
+    ahead = engine_values(setting.engine, setting.engine_version)["host_overlap"]
+    return {"host_overlap": np.where(drafts > 0, 0.0, ahead)} if setting.speculative.seconds else {}
+
+
+def _asked(axes: Axes) -> dict[str, Floats]:
+    """Return what configurations set instead of the engine's default."""
+    asked: dict[str, Floats] = {}
+    if "block_size" in axes:
+        asked["block_size"] = axes["block_size"]
+    if "prefill_policy" in axes:
+        policy = axes["prefill_policy"].astype(int)
+        asked["mixed_steps"] = np.array([float(name.startswith("mixed")) for name in POLICIES])[policy]
+        asked["chunked"] = np.array([float(name.endswith("chunked")) for name in POLICIES])[policy]
+    return asked
 
 
 def padded(batch: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats]:

@@ -1,37 +1,16 @@
 """Why a configuration cannot run, or cannot keep up: one rule each, checked in this order."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from planner.columns.engine_rules import ENGINE_RULES as ENGINE_RULES
+from planner.columns.engine_rules import LegalityRule as LegalityRule
+from planner.columns.engine_rules import Values, engine_rules, gigabytes
 from planner.columns.setting import Setting
 from planner.columns.values import multiplies_in
 from planner.schema.precision import FORMATS
 from planner.schema.scenario import Workload
-from planner.table import Floats
-
-Values = Mapping[str, Floats]
-_GB = 1e9
-
-
-_BY_SIZE = (
-    "weights_do_not_fit", "longest_request_fits", "prefill_cannot_keep_up", "too_few_sequences", "kv_cache_too_small",
-)  # fmt: skip
-
-
-class LegalityRule(NamedTuple):
-    """A rule with its meaning for people, a test on arrays (True = broken), and the numbers of one case."""
-
-    name: str
-    meaning: str
-    broken: Callable[[Setting, Values], Any]
-    detail: Callable[[Setting, Mapping[str, float]], str]
-
-    @property
-    def structural(self) -> bool:
-        """Whether degrees and limits alone decide, whatever the load and the memory."""
-        return self.name not in _BY_SIZE
 
 
 def _multiplies(setting: Setting) -> list[bool]:
@@ -41,30 +20,47 @@ def _multiplies(setting: Setting) -> list[bool]:
     return [all(multiplies_in(setting.hardware, part) for part in set(names)) for names in parts]
 
 
-def _widths_broken(s: Setting, v: Values) -> Any:
-    if not s.architecture.num_experts:
-        return s.architecture.intermediate_size % v["tp"] != 0
-    return s.architecture.moe_intermediate_size % np.maximum(_group(v) // v["ep"], 1) != 0
-
-
-def _group(v: Values) -> Any:
-    """Devices that share the experts."""
-    return v["tp"] * v.get("attention_dp", np.ones(1))
-
-
 def _no_room(s: Setting, v: Values) -> Any:
-    nodes = s.nodes
-    whole = s.hardware.devices_per_node.value
+    nodes, whole, domain = s.nodes, s.hardware.devices_per_node.value, s.hardware.domain
     spans = v["devices"] > whole
-    return np.where(
-        spans,
-        (v["devices"] % whole != 0) | (v["devices"] > whole * nodes.count(whole)),
-        v["devices"] > max(nodes),
-    )
+    full = whole * nodes.count(whole)
+    if domain > whole:
+        # Inside one domain, or over several whole ones.
+        inside = v["devices"] <= min(full, domain)
+        over = (v["devices"] % domain == 0) & (v["devices"] <= full // domain * domain)
+        torn = ~(inside | over)
+    else:
+        torn = v["devices"] > full
+    return np.where(spans, (v["devices"] % whole != 0) | torn, v["devices"] > max(nodes))
 
 
-def _gigabytes(value: float) -> str:
-    return f"{value / _GB:.1f} GB"
+def _no_effect(s: Setting, v: Values) -> Any:
+    """Configurations that another one stands for: what they turn on does nothing."""
+    idle = (v["redundant_experts"] > 0) & (v["ep"] == 1)
+    bits = v["overlaps"].astype(int)
+    tp, dp, ep = v["tp"] > 1, v["attention_dp"] > 1, v["ep"] > 1
+    experts = s.architecture.num_experts > 0
+    useful = {
+        "fused_norm_all_reduce": tp,
+        "fused_moe_all_reduce": tp & experts,
+        "matmul_all_reduce_overlap": tp,
+        "dispatch_combine_fusion": (ep | dp) & experts,
+        "dual_batch_overlap": tp | dp | ep,
+        "shared_expert_overlap": _all(tp, s.architecture.shared_expert_size > 0),
+        "mla_prolog": _all(tp, bool({"mla", "sparse_mla"} & set(s.architecture.attention_layers))),
+        "fused_norm_quantisation": _all(tp, False),  # not priced
+        "weight_prefetch": _all(tp, True),
+    }
+    for name, fusion in s.engine.fusions.items():
+        if not fusion.value:
+            ranks = {"any": _all(dp, True), "with": dp, "without": ~dp}[fusion.attention_dp]
+            works = useful[name] & ranks & (s.role in fusion.roles)
+            idle = idle | ((bits >> s.pool.optional.index(name) & 1 > 0) & ~works)
+    return idle
+
+
+def _all(like: Any, value: bool) -> Any:
+    return np.full(np.shape(like), value)
 
 
 DEVICE_RULES: tuple[LegalityRule, ...] = (
@@ -76,80 +72,26 @@ DEVICE_RULES: tuple[LegalityRule, ...] = (
     ),
     LegalityRule(
         "no_room_in_nodes",
-        "a replica needs one node, or several whole ones, of this inventory",
+        "a replica needs one node, or several whole ones of one scale-up domain, of this inventory",
         _no_room,
         lambda s, v: f"{v['devices']:.0f} devices in nodes of {', '.join(map(str, sorted(set(s.nodes))))}",
     ),
+    LegalityRule(
+        "no_effect",
+        "turns on what has no effect there: the same as another configuration",
+        _no_effect,
+        lambda s, v: f"redundant experts {v['redundant_experts']:.0f}, overlaps {v['overlaps']:.0f}",
+    ),
 )
-
-ENGINE_RULES: dict[str, LegalityRule] = {
-    rule.name: rule
-    for rule in (
-        LegalityRule(
-            "heads_divide_by_tp",
-            "tp must divide the query heads",
-            lambda s, v: s.architecture.num_attention_heads % v["tp"] != 0,
-            lambda s, v: f"{s.architecture.num_attention_heads} heads, tp {v['tp']:.0f}",
-        ),
-        LegalityRule(
-            "kv_heads_split_or_copy",
-            "tp must divide the KV heads or be a multiple of them",
-            lambda s, v: (
-                (s.architecture.num_key_value_heads % v["tp"] != 0)
-                & (v["tp"] % s.architecture.num_key_value_heads != 0)
-            ),
-            lambda s, v: f"{s.architecture.num_key_value_heads} KV heads, tp {v['tp']:.0f}",
-        ),
-        LegalityRule(
-            "ep_is_one_or_all",
-            "ep is 1 or the whole group: the engine spreads experts over all of it",
-            lambda s, v: (v["ep"] != 1) & ((v["ep"] != _group(v)) | (s.architecture.num_experts == 0)),
-            lambda s, v: f"ep {v['ep']:.0f}, tp {v['tp']:.0f}, {s.architecture.num_experts} experts",
-        ),
-        LegalityRule(
-            "experts_divide_by_ep",
-            "ep must divide the experts",
-            lambda s, v: s.architecture.num_experts % v["ep"] != 0,
-            lambda s, v: f"{s.architecture.num_experts} experts, ep {v['ep']:.0f}",
-        ),
-        LegalityRule(
-            "widths_divide_by_tp",
-            "tp (tp/ep for experts) must divide the feed-forward width",
-            _widths_broken,
-            lambda s, v: f"width {s.architecture.moe_intermediate_size or s.architecture.intermediate_size}",
-        ),
-        LegalityRule(
-            "stage_has_a_layer",
-            "every pipeline stage needs a layer",
-            lambda s, v: v["pp"] > s.architecture.num_hidden_layers,
-            lambda s, v: f"{s.architecture.num_hidden_layers} layers, pp {v['pp']:.0f}",
-        ),
-        LegalityRule(
-            "budget_covers_sequences",
-            "max_num_batched_tokens must be at least max_num_seqs",
-            lambda s, v: v["max_num_batched_tokens"] < v["max_num_seqs"],
-            lambda s, v: f"{v['max_num_batched_tokens']:.0f} tokens, {v['max_num_seqs']:.0f} requests",
-        ),
-        LegalityRule(
-            "longest_request_fits",
-            "the KV cache must hold one request of max_model_len",
-            lambda s, v: v["kv_cache_bytes"] < v["kv_longest_request_bytes"],
-            lambda s, v: (
-                f"{_gigabytes(v['kv_cache_bytes'])} left, "
-                f"{_gigabytes(v['kv_longest_request_bytes'])} needed for {s.max_model_len} tokens"
-            ),
-        ),
-    )
-}
 
 MEMORY_RULE = LegalityRule(
     "weights_do_not_fit",
     "weights and activations exceed the usable memory",
     lambda s, v: v["kv_cache_bytes"] <= 0,
     lambda s, v: (
-        f"{_gigabytes(v['weights_bytes'])} weights, {_gigabytes(v['activations_bytes'])} activations and "
-        f"{_gigabytes(v['graphs_bytes'] + v['communication_bytes'] + v['runtime_bytes'])} buffers "
-        f"of {_gigabytes(v['capacity_bytes'])}"
+        f"{gigabytes(v['weights_bytes'])} weights, {gigabytes(v['activations_bytes'])} activations and "
+        f"{gigabytes(v['graphs_bytes'] + v['communication_bytes'] + v['runtime_bytes'])} buffers "
+        f"of {gigabytes(v['capacity_bytes'])}"
     ),
 )
 
@@ -158,9 +100,10 @@ LOAD_RULES: tuple[LegalityRule, ...] = (
         "prompt_exceeds_budget",
         "the engine does not cut prompts, and one does not fit max_num_batched_tokens",
         lambda s, v: (
-            (v["max_num_batched_tokens"] < s.workload.input_tokens) & (not s.engine.scheduling.chunked_prefill.value)
+            (v["max_num_batched_tokens"] < s.workload.input_tokens) & (v["chunked"] == 0) & (s.role != "decode")
         ),
         lambda s, v: f"{s.workload.input_tokens:.0f} prompt tokens, {v['max_num_batched_tokens']:.0f} in a step",
+        by_limits=True,
     ),
     LegalityRule(
         "prefill_cannot_keep_up",
@@ -186,14 +129,14 @@ LOAD_RULES: tuple[LegalityRule, ...] = (
         "kv_cache_too_small",
         "the KV cache cannot hold the running requests without preemption",
         lambda s, v: v["kv_cache_bytes"] < v["kv_needed_bytes"],
-        lambda s, v: f"{_gigabytes(v['kv_cache_bytes'])} left, {_gigabytes(v['kv_needed_bytes'])} needed",
+        lambda s, v: f"{gigabytes(v['kv_cache_bytes'])} left, {gigabytes(v['kv_needed_bytes'])} needed",
     ),
 )
 
 
 def rules(setting: Setting) -> tuple[LegalityRule, ...]:
     """Return the rules that apply, in the order they are checked: cheap and structural ones first."""
-    engine = [ENGINE_RULES[rule.rule] for rule in setting.engine.rules]
+    engine = engine_rules(setting)
     structural = [rule for rule in engine if rule.structural]
     by_size = [rule for rule in engine if not rule.structural]
     return (*DEVICE_RULES, *structural, MEMORY_RULE, *by_size, *LOAD_RULES)

@@ -146,7 +146,8 @@ def cache_transfer(
     axes = _axes(precision or setting.architecture.precision, tp=prefill_tp, kv_precision=kv_precision)
     out, latency = setting.hardware.scale_out, setting.efficiencies.latency
     values = _scalars(symbol_values(setting, axes)) | {
-        "isl": tokens, "prefill_tp": float(prefill_tp), "decode_tp": float(decode_tp), "senders": float(senders),
+        "isl": tokens, "prefill_tp": float(prefill_tp), "decode_tp": float(decode_tp), "prefill_pp": 1.0,
+        "decode_pp": 1.0, "senders": float(senders),
         "layerwise": float(layerwise), "relayout": float(relayout), "transfer_bandwidth": out.bandwidth.value,
         "transfer_latency": latency.collective.value
         + max(latency.far_message.value, out.latency.value if out.latency else 0.0),

@@ -2,12 +2,15 @@
 
 from typing import NamedTuple
 
-from planner.catalog.case import Case, node_sizes
+from planner.catalog.case import Case, EngineUse, node_sizes
 from planner.schema.architecture import Architecture
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
+from planner.schema.fleet import InventoryItem
 from planner.schema.hardware import Hardware
-from planner.schema.scenario import Demand, InventoryItem, Scheduler, Workload
+from planner.schema.scenario import Demand, Scheduler, ServedModel, Workload
+from planner.schema.search import Search
+from planner.table import Pool
 
 
 class ExpertLoad(NamedTuple):
@@ -29,7 +32,7 @@ class Speculative(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One model and load on one kind of device."""
+    """One model and load on one kind of device under one engine, in one role."""
 
     inventory: str
     item: InventoryItem
@@ -43,34 +46,65 @@ class Setting(NamedTuple):
     expert_load: ExpertLoad
     speculative: Speculative = Speculative()
     attention_kernel: str = "flash2"
-    scheduler: Scheduler = Scheduler()
+    scheduler: Scheduler = Scheduler.model_construct()
+    role: str = "mixed"
+    workload_name: str = ""
+    model: ServedModel | None = None
+    search: Search = Search.model_construct()
+
+    @property
+    def pool(self) -> Pool:
+        """What columns of this setting belong to."""
+        left_off = tuple(sorted(name for name, fusion in self.engine.fusions.items() if not fusion.value))
+        return Pool(self.workload_name, self.inventory, self.engine.name, self.engine_version, self.role, left_off)
 
     @property
     def nodes(self) -> tuple[int, ...]:
         """Usable devices of each node, largest first."""
-        return node_sizes(self.item, self.hardware.devices_per_node.value)
+        return node_sizes(self.item, self.hardware.devices_per_node.value, self.hardware.domain)
 
 
 def settings(case: Case) -> list[Setting]:
-    """Return one setting per inventory item."""
+    """Return one setting per workload, inventory item, engine that runs on it, and role."""
     return [
-        Setting(
-            inventory=name,
-            item=item,
-            hardware=case.hardware[name],
-            architecture=case.architecture,
-            engine=case.engine,
-            engine_version=case.engine_version,
-            efficiencies=case.efficiencies,
-            workload=case.workload,
-            max_model_len=case.max_model_len,
-            expert_load=expert_load(case.workload, case.efficiencies),
-            speculative=speculative(case),
-            attention_kernel=case.model.attention_kernel,
-            scheduler=case.scenario.engine.scheduler,
-        )
-        for name, item in case.scenario.inventory.items()
+        _setting(case, workload, inventory, use, role)
+        for workload in case.scenario.workloads
+        for inventory in case.scenario.inventory
+        for use in case.engines
+        if case.hardware[inventory].vendor in use.engine.vendors
+        for role in roles(case.scenario.search, use)
     ]
+
+
+def roles(search: Search, use: EngineUse) -> tuple[str, ...]:
+    """Return the roles that are searched with an engine: all it can take, unless the scenario restricts them."""
+    apart = use.engine.disaggregation is not None and use.scheduler.policy == "iteration"
+    able = ("mixed", "prefill", "decode") if apart else ("mixed",)
+    return tuple(role for role in able if search.roles is None or role in search.roles)
+
+
+def _setting(case: Case, workload: str, inventory: str, use: EngineUse, role: str) -> Setting:
+    load = case.scenario.workloads[workload]
+    model = case.model(workload)
+    return Setting(
+        inventory=inventory,
+        item=case.scenario.inventory[inventory],
+        hardware=case.hardware[inventory],
+        architecture=case.architecture(workload),
+        engine=use.engine,
+        engine_version=use.version,
+        efficiencies=case.efficiencies,
+        workload=load,
+        max_model_len=case.max_model_len(workload),
+        expert_load=expert_load(load, case.efficiencies),
+        speculative=speculative(model),
+        attention_kernel=model.attention_kernel,
+        scheduler=use.scheduler,
+        role=role,
+        workload_name=workload,
+        model=model,
+        search=case.scenario.search,
+    )
 
 
 def expert_load(workload: Workload, efficiencies: Efficiencies) -> ExpertLoad:
@@ -81,9 +115,9 @@ def expert_load(workload: Workload, efficiencies: Efficiencies) -> ExpertLoad:
     return ExpertLoad(assumed.hot_expert_share.value, assumed.hot_expert_load.value)
 
 
-def speculative(case: Case) -> Speculative:
+def speculative(model: ServedModel) -> Speculative:
     """Return what the served model says about drafts: none where it says nothing."""
-    asked = case.model.speculative
+    asked = model.speculative
     if asked is None:
         return Speculative()
     return Speculative(asked.acceptance, 1.0 if asked.draft_time is None else 0.0, asked.draft_time or 0.0)

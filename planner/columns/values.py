@@ -198,14 +198,22 @@ _SWITCHES: dict[FusionName, tuple[str, str, str, str]] = {
 }
 
 
-def fusion_values(setting: Setting, weight: Ints, tp: Floats, dp: Floats) -> dict[str, Floats | float]:
-    """Return which fusions and overlaps are on, and the tokens of a step from or up to which each takes effect."""
+def fusion_values(
+    setting: Setting, weight: Ints, tp: Floats, dp: Floats, overlaps: Floats
+) -> dict[str, Floats | float]:
+    """Return which fusions and overlaps are on, and the tokens of a step from or up to which each takes effect.
+
+    ``overlaps``: bits that turn on those the engine leaves off, in the order of ``Pool.optional``.
+    """
     values: dict[str, Floats | float] = {}
+    optional = setting.pool.optional
     for name, (switch, least, most, prompts) in _SWITCHES.items():
         fusion = setting.engine.fusions.get(name)
         on = np.zeros(1)
-        if fusion is not None and fusion.value and at_least(setting.engine_version, fusion.since):
+        if fusion is not None and at_least(setting.engine_version, fusion.since):
             on = _fits(setting, name, fusion, weight, dp)
+            if not fusion.value:
+                on = on * (overlaps.astype(int) >> optional.index(name) & 1)
         values[switch] = on
         if least:
             values[least] = float((fusion and fusion.least_tokens) or 0)
@@ -218,7 +226,7 @@ def fusion_values(setting: Setting, weight: Ints, tp: Floats, dp: Floats) -> dic
 
 def _fits(setting: Setting, name: FusionName, fusion: Fusion, weight: Ints, dp: Floats) -> Floats:
     """Return 1 where role, attention data parallelism and the weights' format allow a fusion, else 0."""
-    if "mixed" not in fusion.roles:
+    if setting.role not in fusion.roles:
         return np.zeros(1)
     formats = setting.architecture.formats
     part = "attention" if name == "mla_prolog" else "experts"
