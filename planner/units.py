@@ -63,7 +63,7 @@ TOKENS = Dimension("token count", "token", "3000 token", {"token": 1.0, "tokens"
 
 METRIC_UNITS = {
     "requests": "request/s", "tokens": "token/s", "devices": "device", "cost": "USD/h", "power": "W",
-    "load": "of the demand's unit",
+    "ttft": "s", "tpot": "s", "weighted": "1", "load": "of the demand's unit",
     "replicas": "replica",
 }  # fmt: skip
 DIMENSIONS = (

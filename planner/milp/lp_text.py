@@ -8,7 +8,7 @@ from planner.milp.model import INFINITY, Milp, Row
 def lp_text(milp: Milp, groups: Iterable[str] | None = None) -> str:
     """Return the first goal, the rows (of some groups only, if given) and the variables as LP text."""
     names = [_name(variable.name) for variable in milp.variables]
-    goal = milp.objectives[0]
+    goal = milp.goal
     wanted = None if groups is None else set(groups)
     lines = [
         goal.sense,

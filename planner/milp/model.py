@@ -47,18 +47,56 @@ class Objective(NamedTuple):
         return float(self.coefficients @ point)
 
 
+class Weighted(NamedTuple):
+    """A goal over several: each is divided by its own best value; then the weighted sum is minimised.
+
+    What is better when larger counts with its negative.
+    """
+
+    name: str
+    parts: tuple[tuple[Objective, float], ...]
+
+    def combined(self, best: Mapping[str, float]) -> Objective:
+        """Return the weighted sum as one goal; ``best`` by name of the parts."""
+        total = sum(
+            (
+                (1.0 if part.sense == "minimize" else -1.0) * weight / (abs(best[part.name]) or 1.0) * part.coefficients
+                for part, weight in self.parts
+            ),
+            np.zeros(1),
+        )
+        return Objective(self.name, "minimize", total, "1")
+
+
+Goal = Objective | Weighted
+
+
+def sense_of(metric: str) -> Sense:
+    """Return which way a metric is better."""
+    return "maximize" if metric in ("requests", "tokens", "load") else "minimize"
+
+
 class Milp(NamedTuple):
     """A mixed-integer linear problem with goals in order of importance."""
 
     variables: tuple[Variable, ...]
     rows: tuple[Row, ...]
-    objectives: tuple[Objective, ...]
+    objectives: tuple[Goal, ...]
+
+    @property
+    def goal(self) -> Objective:
+        """The first goal, which must be a single one."""
+        (first, *_) = self.objectives
+        if isinstance(first, Weighted):
+            msg = "a weighted goal has no coefficients before its parts are solved"
+            raise TypeError(msg)
+        return first
 
     def with_row(self, row: Row) -> "Milp":
         """Return the problem with one more row."""
         return self._replace(rows=(*self.rows, row))
 
-    def with_objective(self, objective: Objective) -> "Milp":
+    def with_objective(self, objective: Goal) -> "Milp":
         """Return the problem with this single goal."""
         return self._replace(objectives=(objective,))
 
@@ -105,7 +143,10 @@ class Termination(NamedTuple):
 
 
 class SolveResult(NamedTuple):
-    """What a solver found: a point (integers exact) or none, and a rigorous bound on the goal."""
+    """What a solver found: a point (integers exact) or none, and a rigorous bound on the goal.
+
+    ``best``: of a weighted goal, the best value of each part alone.
+    """
 
     termination: Termination
     point: Floats | None = None
@@ -113,3 +154,4 @@ class SolveResult(NamedTuple):
     bound: float | None = None
     solver: str = ""
     notes: tuple[str, ...] = ()
+    best: Mapping[str, float] = {}
