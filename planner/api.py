@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from planner import catalog, pipeline
-from planner.catalog import Case
+from planner.catalog import AnyCase
 from planner.catalog.rows import rows_from_data
 from planner.exporters import json_file, text
 from planner.plan import Plan
@@ -17,7 +17,7 @@ from planner.verify import Verdict
 
 def load_scenario(
     source: str | PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = (), folder: str | PathLike[str] = "."
-) -> Case:
+) -> AnyCase:
     """Load a scenario and everything it names.
 
     Args:
@@ -33,7 +33,7 @@ def load_scenario(
     return catalog.load_scenario(Path(source), overrides)
 
 
-def solve(case: Case) -> Report:
+def solve(case: AnyCase) -> Report:
     """Find the proven-best plan of a case. Infeasible and out-of-time are results, not exceptions."""
     return pipeline.solve(case)
 

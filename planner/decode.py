@@ -2,69 +2,87 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from planner._version import __version__
 from planner.catalog import Case
 from planner.catalog.case import node_sizes
 from planner.columns.grid import searched_values, sequence_limits
+from planner.columns.setting import Setting, settings
+from planner.deployments import PoolContext, deployments, predicted
 from planner.milp.model import Termination
+from planner.milp.stock import Stock
 from planner.plan import (
     PLAN_SCHEMA_VERSION,
-    EngineVersion,
+    AnyDeployment,
+    Comparison,
     ObjectiveValue,
     Plan,
-    PlanContext,
     PlanTermination,
+    Predicted,
+    Route,
     ScenarioRecord,
     Statistics,
-    deployments,
+    Totals,
+    as_data,
     metric_value,
-    predicted,
     relative_gap,
     totals,
 )
-from planner.problem import Stock
+from planner.problem import Flow, GoalSpec, PlanningProblem
 from planner.schema.hardware import Hardware
-from planner.schema.scenario import Search
+from planner.schema.search import Search
 from planner.table import ColumnTable
 from planner.text import grouped
 from planner.units import METRIC_UNITS
 
 
 class Claim(NamedTuple):
-    """What is claimed of a search: why it ended, the bound on the first goal, what could be reached instead."""
+    """What is claimed of a search: why it ended, the bound on the first goal, what could be reached instead.
+
+    ``best``: of a weighted goal, the best value of each metric alone.
+    """
 
     termination: Termination
     bound: float | None
     shortfall: tuple[str, ...] = ()
+    best: Mapping[str, float] = {}
+
+
+class Choice(NamedTuple):
+    """What a solver chose: replicas per column, shape (C,), and flows between parts of pairs."""
+
+    replicas: Sequence[int]
+    flows: Sequence[Flow] = ()
 
 
 def stocks(case: Case) -> dict[str, Stock]:
     """Return the usable nodes of every inventory."""
     found = {}
     for name, item in case.scenario.inventory.items():
-        whole = case.hardware[name].devices_per_node.value
-        found[name] = Stock(node_sizes(item, whole), whole)
+        hardware = case.hardware[name]
+        whole, domain = hardware.devices_per_node.value, hardware.domain
+        found[name] = Stock(node_sizes(item, whole, domain), whole, domain if domain > whole else 0)
     return found
 
 
-def _context(case: Case) -> PlanContext:
-    return PlanContext(
-        model=case.workload.model,
-        workload=case.workload_name,
-        engine=EngineVersion(case.engine.name, case.engine_version),
-        hardware={name: hardware.name for name, hardware in case.hardware.items()},
-        engines={name: _engine_names(hardware) for name, hardware in case.hardware.items()},
-        attention_kernel=case.model.attention_kernel,
-        attention_layers={str(kind): count for kind, count in case.architecture.attention_layers.items()},
-        block_size=case.engine.block_size.value,
-        memory_fraction=case.engine.memory_fraction.value,
-        max_model_len=case.max_model_len,
-        basis=case.efficiencies.basis,
-        output_tokens=case.workload.output_tokens,
-        idle_before={name: stock.devices for name, stock in stocks(case).items()},
+def _contexts(case: Case, table: ColumnTable) -> list[PoolContext]:
+    by_pool = {setting.pool: setting for setting in settings(case)}
+    return [_context(by_pool[pool]) for pool in table.pools]
+
+
+def _context(setting: Setting) -> PoolContext:
+    return PoolContext(
+        model=setting.workload.model,
+        hardware=setting.hardware.name,
+        engines=_engine_names(setting.hardware),
+        attention_kernel=setting.attention_kernel,
+        attention_layers={str(kind): count for kind, count in setting.architecture.attention_layers.items()},
+        capture_sizes=setting.engine.graph_capture_sizes.value,
+        memory_fraction=setting.engine.memory_fraction.value,
+        max_model_len=setting.max_model_len,
+        basis=setting.efficiencies.basis,
     )
 
 
@@ -79,55 +97,117 @@ def _engine_names(hardware: Hardware) -> dict[str, str]:
     }
 
 
-def decode(case: Case, table: ColumnTable, replicas: Sequence[int], claim: Claim, statistics: Statistics) -> Plan:
-    """Return the plan that deploys ``replicas[c]`` replicas of each column c of the table."""
-    context = _context(case)
-    chosen = deployments(table, replicas, context)
+def decode(
+    case: Case,
+    problem: PlanningProblem,
+    choice: Choice,
+    claim: Claim,
+    statistics: Statistics,
+    baseline: tuple[Comparison, ...] = (),
+) -> Plan:
+    """Return the plan that deploys ``choice.replicas[c]`` replicas of each column c of the problem's table."""
+    chosen, routes = chosen_deployments(case, problem, choice)
+    default, whole = _grid_is_default(case), grouped(statistics.configurations)
+    restricted = "" if default else ", restricted by the scenario"
+    scope = f"{whole} configurations of the published grid{restricted}, for this cost model and static routing"
+    return assembled(
+        problem, chosen, routes, total_of(case, problem.stocks, chosen), claim, statistics, baseline,
+        record_of(case.scenario.name, resolved_scenario(case)), scope,
+    )  # fmt: skip
+
+
+def chosen_deployments(
+    case: Case, problem: PlanningProblem, choice: Choice
+) -> tuple[tuple[AnyDeployment, ...], tuple[Route, ...]]:
+    """Return the deployments of a choice, and the routes between them."""
+    return deployments(problem, choice.replicas, choice.flows, _contexts(case, problem.table))
+
+
+def total_of(case: Case, room: Mapping[str, Stock], chosen: Sequence[AnyDeployment]) -> Totals:
+    """Return what deployments use of the scenario's inventory, and what that costs."""
     prices = {name: item.price for name, item in case.scenario.inventory.items()}
     powers = {name: hardware.power.value if hardware.power else None for name, hardware in case.hardware.items()}
-    total = totals(chosen, prices, powers, context)
-    figures = predicted(chosen, context.output_tokens)
-    goals = [
-        ObjectiveValue(
-            sense=goal.sense,
-            metric=goal.metric,
-            unit=METRIC_UNITS[goal.metric],
-            value=metric_value(goal.metric, total, figures) if chosen else None,
-            bound=None,
-            relative_gap=None,
-            bound_kind=None,
-        )
-        for goal in case.scenario.objective
-    ]
+    return totals(chosen, prices, powers, {name: stock.devices for name, stock in room.items()})
+
+
+def _devices(problem: PlanningProblem) -> dict[str, int]:
+    return {name: stock.devices for name, stock in problem.stocks.items()}
+
+
+def assembled(
+    problem: PlanningProblem,
+    chosen: tuple[AnyDeployment, ...],
+    routes: tuple[Route, ...],
+    total: Totals,
+    claim: Claim,
+    statistics: Statistics,
+    baseline: tuple[Comparison, ...],
+    record: ScenarioRecord,
+    scope: str,
+) -> Plan:
+    """Put a plan together; ``scope`` says what it is optimal over."""
+    tokens = {load.workload: load.output_tokens for load in problem.loads}
+    figures = predicted(chosen, routes, tokens)
+    each = {
+        name: predicted([d for d in chosen if d.name in mine], [r for r in routes if r.prefill in mine], tokens)
+        for name in tokens
+        for mine in [{d.name for d in chosen if d.workload == name}]
+    }
+    goals = [_goal(goal, total, figures, claim.best, deployed=bool(chosen)) for goal in problem.goals]
     first = _bounded(goals[0], claim.bound)
     return Plan(
         schema_version=PLAN_SCHEMA_VERSION,
         planner_version=__version__,
-        scenario=_record(case),
-        termination=_termination(case, claim.termination, first, statistics),
+        scenario=record,
+        termination=_termination(claim.termination, first, scope),
         objective=first,
         later_objectives=tuple(goals[1:]),
         deployments=chosen,
+        routes=routes,
         totals=total,
         predicted=figures,
+        by_workload=each,
         shortfall=claim.shortfall,
+        baseline=baseline,
         statistics=statistics,
     )
+
+
+def _goal(
+    goal: GoalSpec, total: Totals, figures: Predicted, best: Mapping[str, float], *, deployed: bool
+) -> ObjectiveValue:
+    known = {name: best[name] for name, _ in goal.weights if name in best}
+    value = None
+    if deployed and not goal.weights:
+        value = metric_value(goal.metric, total, figures)
+    elif deployed and len(known) == len(goal.weights):
+        parts = [
+            (metric_value(name, total, figures), weight / (abs(known[name]) or 1.0), name)
+            for name, weight in goal.weights
+        ]
+        if all(part is not None for part, _, _ in parts):
+            value = sum((part or 0.0) * scale * _sign(name) for part, scale, name in parts)
+    unit = METRIC_UNITS[goal.metric]
+    return ObjectiveValue(goal.sense, goal.metric, unit, value, None, None, None, known)
 
 
 def _bounded(goal: ObjectiveValue, bound: float | None) -> ObjectiveValue:
     if bound is None:
         return goal
-    gap = None if goal.value is None else relative_gap(goal.value, bound)
+    gap = None if goal.value is None else relative_gap(goal.metric, goal.value, bound)
     return goal._replace(bound=bound, relative_gap=gap, bound_kind="milp")
+
+
+def _sign(metric: str) -> float:
+    return -1.0 if metric in ("requests", "tokens") else 1.0
 
 
 def statistics_of(table: ColumnTable, kept: int, solver: str, wall_s: float) -> Statistics:
     """Return the sizes of a search whose pruned table kept some columns."""
     return Statistics(
         configurations=table.searched,
-        legal=len(table),
-        meeting_slo=int(table.meets_limits.sum()),
+        legal=table.legal,
+        meeting_slo=table.meeting,
         columns=kept,
         rejected={rejection.rule: rejection.configurations for rejection in table.rejected},
         solver=solver,
@@ -135,13 +215,7 @@ def statistics_of(table: ColumnTable, kept: int, solver: str, wall_s: float) -> 
     )
 
 
-def _termination(case: Case, termination: Termination, goal: ObjectiveValue, statistics: Statistics) -> PlanTermination:
-    default = searched_values(Search(), case.model, case.architecture)
-    chosen = searched_values(case.scenario.search, case.model, case.architecture)
-    whole = chosen == default and sequence_limits(case.scenario.search) == sequence_limits(Search())
-    restricted = "" if whole else ", restricted by the scenario"
-    count = grouped(statistics.configurations)
-    scope = f"{count} configurations of the published grid{restricted}, for this cost model and static routing"
+def _termination(termination: Termination, goal: ObjectiveValue, scope: str) -> PlanTermination:
     gap = f"{goal.relative_gap:.2%}" if goal.relative_gap is not None else "an unknown distance"
     detail = {
         "optimal": f"optimal over {scope}",
@@ -152,22 +226,31 @@ def _termination(case: Case, termination: Termination, goal: ObjectiveValue, sta
     return PlanTermination(termination.reason, termination.limit, detail)
 
 
-def _record(case: Case) -> ScenarioRecord:
-    resolved = resolved_scenario(case)
+def _grid_is_default(case: Case) -> bool:
+    search = case.scenario.search
+    default = [setting._replace(search=Search(roles=search.roles)) for setting in settings(case)]
+    same = all(searched_values(a) == searched_values(b) for a, b in zip(settings(case), default, strict=True))
+    return same and search.roles is None and sequence_limits(search) == sequence_limits(Search())
+
+
+def record_of(name: str, resolved: dict[str, Any]) -> ScenarioRecord:
+    """Return the question of a plan with the digest of its resolved form."""
     text = json.dumps(resolved, sort_keys=True, ensure_ascii=False)
-    return ScenarioRecord(case.scenario.name, hashlib.sha256(text.encode()).hexdigest(), resolved)
+    return ScenarioRecord(name, hashlib.sha256(text.encode()).hexdigest(), resolved)
 
 
 def resolved_scenario(case: Case) -> dict[str, Any]:
     """Return the scenario with every default filled in, and its specifications by name and digest."""
     scenario = case.scenario.model_dump(mode="json", exclude_none=True)
-    scenario["engine"]["version"] = case.engine_version
-    model = scenario["models"][case.workload.model]
-    model.setdefault("precisions", [case.architecture.precision])
-    model.setdefault("max_model_len", f"{case.max_model_len} token")
-    values = searched_values(case.scenario.search, case.model, case.architecture)
-    plural = {"role": "roles", "kv_precision": "kv_precisions"}
-    search = {plural.get(n, n): list(v) for n, v in values.items() if n != "weight_precision"}
-    scenario["search"] = {**search, "max_num_seqs": list(sequence_limits(case.scenario.search))}
+    for written, use in zip(scenario["engine"], case.engines, strict=True):
+        written["version"] = use.version
+    for workload in case.scenario.workloads.values():
+        model, architecture = scenario["models"][workload.model], case.architectures[workload.model]
+        model.setdefault("precisions", [architecture.precision])
+        model.setdefault("max_model_len", f"{architecture.max_position_embeddings} token")
+    scenario["grid"] = [
+        {**as_data(setting.pool), "values": {name: list(values) for name, values in searched_values(setting).items()}}
+        for setting in settings(case)
+    ]
     scenario["specifications"] = [specification._asdict() for specification in case.specifications]
     return scenario

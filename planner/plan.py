@@ -7,10 +7,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from planner.constants import MILLISECONDS_PER_SECOND
-from planner.table import RESOURCES, ColumnTable, Configuration
+from planner.levels import level
+from planner.table import Configuration
 
 PLAN_SCHEMA_VERSION = 1
+LATENCIES = ("ttft", "tpot")
 
 
 class EngineVersion(NamedTuple):
@@ -56,12 +60,16 @@ class Attention(NamedTuple):
 class Deployment(NamedTuple):
     """Replicas of one configuration.
 
+    Latencies of a part of a pair are the worst of the whole requests that pass through it. ``requests_per_s`` is what
+    its replicas can do; of a pair, ``Plan.routes`` says what passes. ``mean_running`` counts requests of an attention
+    rank, as max_num_seqs does; ``overlaps`` are on although the engine leaves them off by default.
     ``batch_efficiency``: share of a batch's steps in which a request still generates. ``cache_use``: share of the KV
     cache held by requests that holds tokens. ``preemption``: none, recompute or swap, whichever takes less time.
     ``bound_by`` names the resource that takes most of a step, and ``bound_by_engine`` what the device calls it.
     """
 
     name: str
+    workload: str
     model: str
     role: str
     pair: str | None
@@ -78,6 +86,12 @@ class Deployment(NamedTuple):
     max_num_seqs: int
     max_num_batched_tokens: int
     mean_running: int
+    prefill_utilisation: int
+    prefill_policy: str
+    overlaps: tuple[str, ...]
+    graph_capture_sizes: tuple[int, ...]
+    context_parallel: int
+    redundant_experts: int
     kv_fraction: float
     block_size: int
     max_model_len: int
@@ -101,7 +115,10 @@ class Deployment(NamedTuple):
     def configuration(self) -> Configuration:
         """Return what identifies the column."""
         return Configuration(
+            workload=self.workload,
             inventory=self.inventory,
+            engine=self.engine.name,
+            engine_version=self.engine.version,
             role=self.role,
             weight_precision=self.weight_precision,
             kv_precision=self.kv_precision,
@@ -113,7 +130,47 @@ class Deployment(NamedTuple):
             mean_running=self.mean_running,
             speculative_tokens=self.speculative_tokens,
             attention_dp=self.attention_dp,
+            context_parallel=self.context_parallel,
+            redundant_experts=self.redundant_experts,
+            block_size=self.block_size,
+            prefill_policy=self.prefill_policy,
+            prefill_utilisation=self.prefill_utilisation,
+            overlaps=self.overlaps,
         )
+
+
+class ListedDeployment(NamedTuple):
+    """Replicas of a column that a table lists: its label and its rate, nothing else is known of it."""
+
+    name: str
+    workload: str
+    role: str
+    pair: str | None
+    inventory: str
+    label: str
+    devices_per_replica: int
+    replicas: int
+    devices: int
+    requests_per_s: float
+    requests_in_flight: float = 0.0
+
+
+AnyDeployment = Deployment | ListedDeployment
+
+
+class Route(NamedTuple):
+    """Requests that prefill on one deployment and decode on another.
+
+    Their mean latencies [ms], and the part of TTFT that waits for the cache to arrive; null where a table lists the
+    columns.
+    """
+
+    prefill: str
+    decode: str
+    requests_per_s: float
+    ttft_ms: float | None
+    tpot_ms: float | None
+    transfer_ms: float | None
 
 
 class Totals(NamedTuple):
@@ -129,16 +186,19 @@ class Totals(NamedTuple):
 
 
 class Predicted(NamedTuple):
-    """Worst latencies over deployments [ms] and summed rates."""
+    """Worst latencies over deployments [ms] and summed rates; None where a table lists rates and no more."""
 
     ttft_ms: float | None
     tpot_ms: float | None
     requests_per_s: float
-    output_tokens_per_s: float
+    output_tokens_per_s: float | None
 
 
 class ObjectiveValue(NamedTuple):
-    """One goal's value; the first goal also has a proven bound."""
+    """One goal's value; the first goal also has a proven bound.
+
+    ``best``: of a weighted goal, the value that each of its metrics is divided by: its best alone.
+    """
 
     sense: str
     metric: str
@@ -147,6 +207,7 @@ class ObjectiveValue(NamedTuple):
     bound: float | None
     relative_gap: float | None
     bound_kind: str | None
+    best: dict[str, float]
 
 
 class PlanTermination(NamedTuple):
@@ -177,8 +238,23 @@ class Statistics(NamedTuple):
     wall_s: float
 
 
+class Comparison(NamedTuple):
+    """One metric of what runs today beside the plan's; ``gain`` is the plan's over today's, less 1."""
+
+    metric: str
+    unit: str
+    baseline: float | None
+    plan: float | None
+    gain: float | None
+
+
 class Plan(NamedTuple):
-    """The content of a plan file. ``shortfall`` says, where nothing fits, what could be reached instead."""
+    """The content of a plan file.
+
+    ``routes`` connect the parts of pairs. ``by_workload`` are predictions for each of several workloads.
+    ``shortfall`` says, where nothing fits, what could be reached instead; ``baseline`` compares with what runs today,
+    and is empty where the scenario does not say.
+    """
 
     schema_version: int
     planner_version: str
@@ -186,116 +262,27 @@ class Plan(NamedTuple):
     termination: PlanTermination
     objective: ObjectiveValue
     later_objectives: tuple[ObjectiveValue, ...]
-    deployments: tuple[Deployment, ...]
+    deployments: tuple[AnyDeployment, ...]
+    routes: tuple[Route, ...]
     totals: Totals
     predicted: Predicted
+    by_workload: dict[str, Predicted]
     shortfall: tuple[str, ...]
+    baseline: tuple[Comparison, ...]
     statistics: Statistics
 
 
-class PlanContext(NamedTuple):
-    """What deployments carry beyond their column."""
-
-    model: str
-    workload: str
-    engine: EngineVersion
-    hardware: Mapping[str, str]
-    engines: Mapping[str, Mapping[str, str]]
-    attention_kernel: str
-    attention_layers: Mapping[str, int]
-    block_size: int
-    memory_fraction: float
-    max_model_len: int
-    basis: str
-    output_tokens: float
-    idle_before: Mapping[str, int]
-
-
-def deployments(table: ColumnTable, replicas: Sequence[int], context: PlanContext) -> tuple[Deployment, ...]:
-    """Return one deployment per column with replicas, in the order of the columns."""
-    chosen = [i for i, count in enumerate(replicas) if count]
-    numbers = {i: number for number, i in enumerate(chosen, start=1)}
-    return tuple(_deployment(table, i, replicas[i], numbers[i], context) for i in chosen)
-
-
-def _deployment(table: ColumnTable, i: int, replicas: int, number: int, context: PlanContext) -> Deployment:
-    c, f = table.configuration(i), {name: float(values[i]) for name, values in table.figures.items()}
-    left = f["capacity_bytes"] - f["weights_bytes"] - f["activations_bytes"]
-    reserve = left - f["kv_cache_bytes"] - f["graphs_bytes"] - f["communication_bytes"] - f["runtime_bytes"]
-    share = time_share(f)
-    bound = max(share, key=lambda name: share[name])
-    return Deployment(
-        name=f"{context.workload}-{c.role}-{number}",
-        model=context.model,
-        role=c.role,
-        pair=None,
-        inventory=c.inventory,
-        hardware=context.hardware[c.inventory],
-        engine=context.engine,
-        tp=c.tp,
-        pp=c.pp,
-        attention_dp=c.attention_dp,
-        ep=c.ep,
-        moe_tp=c.moe_tp,
-        weight_precision=c.weight_precision,
-        kv_precision=c.kv_precision,
-        max_num_seqs=c.max_num_seqs,
-        max_num_batched_tokens=c.max_num_batched_tokens,
-        mean_running=c.mean_running,
-        kv_fraction=f["kv_cache_bytes"] / left,
-        block_size=context.block_size,
-        max_model_len=context.max_model_len,
-        memory_fraction=context.memory_fraction,
-        speculative_tokens=c.speculative_tokens,
-        devices_per_replica=c.devices,
-        replicas=replicas,
-        devices=replicas * c.devices,
-        requests_per_s=replicas * f["rate"],
-        requests_in_flight=replicas * f["in_flight"],
-        predicted=Latencies(
-            ttft_ms=f["ttft"] * MILLISECONDS_PER_SECOND,
-            tpot_ms=f["tpot"] * MILLISECONDS_PER_SECOND,
-            itl_ms=f["itl"] * MILLISECONDS_PER_SECOND,
-            basis=context.basis,
-        ),
-        memory_bytes=MemoryBytes(
-            weights=f["weights_bytes"],
-            kv_cache=f["kv_cache_bytes"],
-            activations=f["activations_bytes"],
-            graphs=f["graphs_bytes"],
-            communication=f["communication_bytes"],
-            runtime=f["runtime_bytes"],
-            reserve=reserve,
-            capacity=f["capacity_bytes"],
-        ),
-        attention=Attention(context.attention_kernel, dict(context.attention_layers), f["attention_share"]),
-        batch_efficiency=f["batch_efficiency"],
-        cache_use=f["cache_use"],
-        preemption=("swap" if f["swaps"] else "recompute") if f["preempts"] else "none",
-        bound_by=bound,
-        bound_by_engine=context.engines[c.inventory].get(bound, bound),
-        time_share=share,
-    )
-
-
-def time_share(figures: Mapping[str, float]) -> dict[str, float]:
-    """Return the share of each resource in the average step, were they used one after the other."""
-    seconds = {name: figures[f"{name}_seconds"] for name in RESOURCES}
-    total = sum(seconds.values())
-    return {name: value / total for name, value in seconds.items()}
-
-
 def totals(
-    chosen: Sequence[Deployment],
+    chosen: Sequence[AnyDeployment],
     prices: Mapping[str, float | None],
     powers: Mapping[str, float | None],
-    context: PlanContext,
+    devices: Mapping[str, int],
 ) -> Totals:
-    """Sum devices, cost and power; devices left over are counted per inventory."""
-    used = {name: sum(d.devices for d in chosen if d.inventory == name) for name in context.idle_before}
+    """Sum devices, cost and power; devices left over are counted per inventory, of all it has."""
+    used = {name: sum(d.devices for d in chosen if d.inventory == name) for name in devices}
     return Totals(
         devices=sum(used.values()),
-        idle_devices={name: before - used[name] for name, before in context.idle_before.items()},
+        idle_devices={name: before - used[name] for name, before in devices.items()},
         cost_usd_per_h=_sum_known((d.devices, prices[d.inventory]) for d in chosen),
         power_w=_sum_known((d.devices, powers[d.inventory]) for d in chosen),
     )
@@ -308,19 +295,14 @@ def _sum_known(items: Iterable[tuple[int, float | None]]) -> float | None:
     return math.fsum(known) if len(known) == len(parts) else None
 
 
-def predicted(chosen: Sequence[Deployment], output_tokens: float) -> Predicted:
-    """Return the worst latencies and the summed rates."""
-    rate = math.fsum(d.requests_per_s for d in chosen)
-    return Predicted(
-        ttft_ms=max((d.predicted.ttft_ms for d in chosen), default=None),
-        tpot_ms=max((d.predicted.tpot_ms for d in chosen), default=None),
-        requests_per_s=rate,
-        output_tokens_per_s=rate * output_tokens,
-    )
-
-
 def metric_value(metric: str, total: Totals, figures: Predicted) -> float | None:
-    """Return a goal's value from totals and predictions; None where it is unknown."""
+    """Return a metric's value from totals and predictions, None where it is unknown.
+
+    Latencies as the step they are in [s]; see ``levels.level``.
+    """
+    if metric in ("ttft", "tpot"):
+        milliseconds: float | None = getattr(figures, f"{metric}_ms")
+        return None if milliseconds is None else float(level(np.array(milliseconds / MILLISECONDS_PER_SECOND)))
     return {
         "requests": figures.requests_per_s,
         "tokens": figures.output_tokens_per_s,
@@ -330,9 +312,9 @@ def metric_value(metric: str, total: Totals, figures: Predicted) -> float | None
     }[metric]
 
 
-def relative_gap(value: float, bound: float) -> float:
-    """Return |bound − value| relative to the value."""
-    return abs(bound - value) / max(abs(value), 1e-12)
+def relative_gap(metric: str, value: float, bound: float) -> float:
+    """Return |bound − value| relative to the value; of a weighted goal, which may be 0, to 1 at least."""
+    return abs(bound - value) / max(abs(value), 1.0 if metric == "weighted" else 1e-12)
 
 
 def as_data(value: Any) -> Any:

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 
 from planner.constants import MILLISECONDS_PER_SECOND
-from planner.plan import Plan
+from planner.plan import Deployment, Plan
 from planner.report import Limit
 
 
-def limits_of(plan: Plan, slo: Mapping[str, float]) -> tuple[Limit, ...]:
-    """Return one entry per deployment and latency limit [s], in milliseconds."""
+def limits_of(plan: Plan, slo: Mapping[str, Mapping[str, float]]) -> tuple[Limit, ...]:
+    """Return one entry per deployment and latency limit [s] of its workload, in milliseconds."""
     return tuple(
         Limit(d.name, name, getattr(d.predicted, f"{name}_ms"), limit * MILLISECONDS_PER_SECOND, "ms")
         for d in plan.deployments
-        for name, limit in slo.items()
+        if isinstance(d, Deployment)
+        for name, limit in slo[d.workload].items()
     )

@@ -23,8 +23,14 @@ def latency_shortfall(table: ColumnTable, limits: Mapping[str, float]) -> list[s
         _closest(table, name, limits[name], table.figures[other] <= limits[other], f" while {other} holds")
         for name in limits
         for other in limits
-        if other != name
+        if other != name and _least(table, name, other, limits[other]) > limits[name]
     ]
+
+
+def _least(table: ColumnTable, name: str, other: str, limit: float) -> float:
+    """Return the least of a figure while another is within its limit, infinite where it never is."""
+    among = table.figures[other] <= limit
+    return float(table.figures[name][among].min(initial=np.inf))
 
 
 def _closest(table: ColumnTable, name: str, limit: float, among: np.ndarray, condition: str = "") -> str:

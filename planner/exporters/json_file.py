@@ -9,7 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from planner import yaml_io
 from planner.errors import InputError, Problem, as_written
-from planner.plan import PLAN_SCHEMA_VERSION, Plan, as_data
+from planner.plan import PLAN_SCHEMA_VERSION, Deployment, ListedDeployment, Plan, as_data
+
+_KINDS = (Deployment.__name__, ListedDeployment.__name__)
 
 
 def plan_text(plan: Plan) -> str:
@@ -33,13 +35,24 @@ def read_plan(path: Path) -> Plan:
         plan = TypeAdapter(Plan).validate_json(text, strict=True)
     except ValidationError as error:
         raise InputError(
-            Problem(str(path), 0, 0, ".".join(str(part) for part in detail["loc"]), detail["msg"].lower())
+            Problem(str(path), 0, 0, ".".join(str(part) for part in place), detail["msg"].lower())
             for detail in error.errors(include_url=False)
+            for place in _places(data, detail["loc"])
         ) from None
     nameless = [Problem(str(path), 0, 0, place, "must be a mapping") for place in _nameless(data, as_data(plan), "")]
     if nameless:
         raise InputError(nameless)
     return plan
+
+
+def _places(data: Any, loc: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    """Yield a fault's place, without the kind of deployment that was tried; not at all where it is of another kind."""
+    if len(loc) > 2 and loc[2] in _KINDS:
+        label = "label" in data["deployments"][loc[1]]
+        if label == (loc[2] == ListedDeployment.__name__):
+            yield (*loc[:2], *loc[3:])
+    else:
+        yield loc
 
 
 def _nameless(given: Any, read: Any, place: str) -> Iterator[str]:

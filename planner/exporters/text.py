@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from planner.plan import Deployment, ObjectiveValue, Plan
+from planner.plan import AnyDeployment, Deployment, ObjectiveValue, Plan
 from planner.report import Report
 from planner.text import aligned, figure, grouped
 
@@ -31,14 +31,24 @@ def report_text(report: Report) -> str:
 
 
 def _headline(plan: Plan) -> str:
-    parts = [f"{d.replicas} × {_degrees(d)} on {d.hardware}" for d in plan.deployments]
+    parts = [f"{d.replicas} × {_what(d)}" for d in plan.deployments]
     return f"{figure(plan.predicted.requests_per_s)} request/s with " + " and ".join(parts)
+
+
+def _what(d: AnyDeployment) -> str:
+    role = "" if d.role == "mixed" else f"{d.role} "
+    if not isinstance(d, Deployment):
+        return f"{'' if d.label.startswith(d.role) else role}{d.label} on {d.inventory}"
+    return f"{role}{_degrees(d)} on {d.hardware}"
 
 
 def _degrees(d: Deployment) -> str:
     degrees = [f"tp{d.tp}"]
     degrees += [f"pp{d.pp}"] if d.pp > 1 else []
+    degrees += [f"dp{d.attention_dp}"] if d.attention_dp > 1 else []
     degrees += [f"ep{d.ep}"] if d.ep > 1 else []
+    degrees += [f"cp{d.context_parallel}"] if d.context_parallel > 1 else []
+    degrees += [f"{d.redundant_experts} redundant experts"] if d.redundant_experts else []
     degrees += (
         [f"{d.speculative_tokens} draft{'s' if d.speculative_tokens > 1 else ''}"] if d.speculative_tokens else []
     )
@@ -46,6 +56,19 @@ def _degrees(d: Deployment) -> str:
 
 
 def _deployments(plan: Plan) -> list[str]:
+    priced = [d for d in plan.deployments if isinstance(d, Deployment)]
+    listed = [d for d in plan.deployments if not isinstance(d, Deployment)]
+    lines = _priced(priced) if priced else []
+    if listed:
+        headers = ("deployment", "inventory", "label", "replicas", "devices", "request/s")
+        rows = [
+            (d.name, d.inventory, d.label, str(d.replicas), str(d.devices), figure(d.requests_per_s)) for d in listed
+        ]
+        lines += aligned(headers, rows, (*_LEFT, "label"))
+    return lines
+
+
+def _priced(deployments: list[Deployment]) -> list[str]:
     headers = (
         "deployment", "inventory", "replicas", "devices", "weights", "max seqs", "max tokens", "request/s", "TTFT",
         "TPOT", "KV cache", "bound by",
@@ -65,7 +88,7 @@ def _deployments(plan: Plan) -> list[str]:
             f"{d.memory_bytes.kv_cache / _GB:.1f} GB",
             _bound(d),
         )
-        for d in plan.deployments
+        for d in deployments
     ]
     return aligned(headers, rows, _LEFT)
 
@@ -84,38 +107,101 @@ def _attention(d: Deployment, *, several: bool) -> str:
 def _batching(plan: Plan) -> list[str]:
     """One line per deployment whose scheduler loses steps or cache to the requests that end early."""
     lines = []
-    for d in plan.deployments:
+    for d in _of_engines(plan):
         if d.batch_efficiency < 1:
             share = f"{d.batch_efficiency:.1%} of its batch's steps"
             lines.append(f"{d.name}: a request generates in {share}, then waits for the longest")
-        if d.preemption == "none":
+        if d.preemption == "none" and d.role == "mixed":
             lines.append(f"{d.name}: {d.cache_use:.1%} of the reserved KV cache holds tokens")
+    return lines
+
+
+def _of_engines(plan: Plan) -> list[Deployment]:
+    return [d for d in plan.deployments if isinstance(d, Deployment)]
+
+
+def _routes(plan: Plan) -> list[str]:
+    """One line per route between the parts of a pair."""
+    lines = []
+    for route in plan.routes:
+        line = f"{route.prefill} to {route.decode}: {figure(route.requests_per_s)} request/s"
+        if route.ttft_ms is not None and route.tpot_ms is not None and route.transfer_ms is not None:
+            cache = f"{figure(route.transfer_ms)} ms of it for the cache"
+            line += f", TTFT {figure(route.ttft_ms)} ms ({cache}), TPOT {figure(route.tpot_ms)} ms"
+        lines.append(line)
+    return lines
+
+
+def _settings(plan: Plan) -> list[str]:
+    """What deployments set besides degrees and limits, where engines offer a choice."""
+    several = len(plan.deployments) > 1
+    lines = []
+    for d in _of_engines(plan):
+        parts = [f"{d.engine.name} {d.engine.version}", d.prefill_policy.replace("_", " ")]
+        parts += [f"KV cache in {d.kv_precision}", f"blocks of {d.block_size}"]
+        parts += [f"turns on {', '.join(d.overlaps)}"] if d.overlaps else []
+        lines.append((f"{d.name}: " if several else "") + ", ".join(parts))
+    return lines
+
+
+def _baseline(plan: Plan) -> list[str]:
+    """What the plan gains over what runs today, a line per metric."""
+    lines = []
+    for c in plan.baseline:
+        if c.baseline is None or c.plan is None or c.gain is None:
+            lines.append(f"{c.metric}: unknown")
+            continue
+        lines.append(f"{c.metric}: {figure(c.baseline)} → {figure(c.plan)} {c.unit} ({c.gain:+.1%})")
     return lines
 
 
 def _facts(report: Report) -> Iterator[str]:
     plan, statistics = report.plan, report.plan.statistics
-    rate, basis = plan.predicted, plan.deployments[0].predicted.basis
+    priced = _of_engines(plan)
+    rate, basis = plan.predicted, priced[0].predicted.basis if priced else "table"
     cost, watts = plan.totals.cost_usd_per_h, plan.totals.power_w
     power = "power not published" if watts is None else f"{watts / 1e3:.1f} kW rated"
     used = {name: sum(d.devices for d in plan.deployments if d.inventory == name) for name in plan.totals.idle_devices}
     fitted = ", not fitted to silicon" if basis == "textbook" else ""
-    carries = f"{figure(rate.requests_per_s)} request/s, {figure(rate.output_tokens_per_s)} output token/s"
+    tokens = "" if rate.output_tokens_per_s is None else f", {figure(rate.output_tokens_per_s)} output token/s"
+    carries = f"{figure(rate.requests_per_s)} request/s{tokens}"
     yield from _named(
         "devices", [f"{name}: {n} used, {plan.totals.idle_devices[name]} idle" for name, n in used.items()]
     )
     yield from _named("load", [f"asked {report.asked}; carries up to {carries}" if report.asked else carries])
-    yield from _named("limits", _limits(report) or ["none asked"])
-    yield from _named("kernels", [_attention(d, several=len(plan.deployments) > 1) for d in plan.deployments])
+    routes = _routes(plan)
+    yield from _named("routes", routes) if routes else ()
+    if len(plan.by_workload) > 1:
+        rates = [f"{name}: {figure(p.requests_per_s)} request/s" for name, p in plan.by_workload.items()]
+        yield from _named("each", rates)
+    yield from _named("limits", _limits(report) or ["none asked"]) if priced else ()
+    yield from _named("settings", _settings(plan)) if priced else ()
+    yield from _named("kernels", [_attention(d, several=len(priced) > 1) for d in priced])
     batching = _batching(plan)
     yield from _named("batches", batching) if batching else ()
     yield from _named("cost", [power if cost is None else f"{cost:.2f} USD/h, {power}"])
+    gains = _baseline(plan)
+    yield from _named("today", gains) if gains else ()
     yield from _named("result", [_goal(goal) for goal in (plan.objective, *plan.later_objectives)])
     yield from _named("proof", [plan.termination.detail])
+    if not priced:
+        yield from _listed_facts(report)
+        return
     legal = f"{grouped(statistics.legal)} legal, {grouped(statistics.meeting_slo)} within all limits"
     yield from _named("searched", [f"{grouped(statistics.configurations)} configurations, {legal}"])
     yield from _named("left out", _left_out(report))
     yield from _named("figures", [f"means at the full rate of each deployment, from {basis} efficiencies{fitted}"])
+
+
+def _listed_facts(report: Report) -> Iterator[str]:
+    """What was searched where a table lists the columns, and what its rates stand for."""
+    statistics = report.plan.statistics
+    places = f"{grouped(statistics.configurations)} columns, on every inventory each may stand on"
+    yield from _named("searched", [f"{places}; {grouped(statistics.legal)} have room"])
+    yield from _named("left out", _left_out(report)) if report.rejected else ()
+    yield from _named(
+        "figures", ["rates as the table lists them, times its factors: inside the table's own linear model"]
+    )
 
 
 def _named(name: str, lines: list[str]) -> Iterator[str]:
@@ -143,7 +229,9 @@ def _goal(goal: ObjectiveValue) -> str:
     gap = "" if goal.relative_gap is None else f", gap {goal.relative_gap:.2%}"
     bound = "" if goal.bound is None else f", bound {figure(goal.bound)}"
     value = "unknown" if goal.value is None else f"{figure(goal.value)} {goal.unit}"
-    return f"{goal.sense} {goal.metric}: {value}{bound}{gap}"
+    best = ", ".join(f"{name} {figure(most)}" for name, most in goal.best.items())
+    over = f", each metric over its own best ({best})" if best else ""
+    return f"{goal.sense} {goal.metric}: {value}{bound}{gap}{over}"
 
 
 def _left_out(report: Report) -> list[str]:

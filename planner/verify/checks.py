@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from planner.errors import as_written
-from planner.plan import ObjectiveValue, Plan, as_data, relative_gap
-from planner.problem import Stock
+from planner.milp.stock import Stock
+from planner.plan import Deployment, ObjectiveValue, Plan, as_data, metric_value, relative_gap
+from planner.problem import Load
 from planner.verify.optimum import Best
 from planner.verify.placement import fits
 
@@ -22,18 +23,22 @@ class Evidence(NamedTuple):
     """What the scenario and the cost model say now.
 
     ``rebuilt`` is the plan as it follows from the configurations and replicas alone; ``refused`` maps
-    deployments to the rule they break; ``limits`` are the latency limits [ms] by field of the predictions;
-    ``load`` is what the plan carries and ``demand`` what it must; ``optimum`` is the proven best.
+    deployments to the rule they break; ``limits`` are the latency limits [ms] by workload and field of the predictions;
+    ``flow_violations`` say what is wrong between parts of pairs; ``demands`` are the loads by workload and
+    ``plan_limits`` those of the whole plan by metric; ``optimum`` is the proven best, ``best`` of a weighted goal the
+    best of each part.
     """
 
     digest: str
     rebuilt: Plan
     refused: Mapping[str, str]
-    limits: Mapping[str, float]
+    limits: Mapping[str, Mapping[str, float]]
     stocks: Mapping[str, Stock]
-    load: float
-    demand: float | None
+    flow_violations: tuple[str, ...]
+    demands: Mapping[str, Load]
+    plan_limits: Mapping[str, float]
     optimum: Best
+    best: Mapping[str, float]
     allowed_gap: float
 
 
@@ -53,11 +58,14 @@ def _refusals(plan: Plan, evidence: Evidence) -> list[str]:
     if plan.scenario.sha256 != evidence.digest:
         return ["scenario.sha256: the resolved scenario is not the one this plan was made for"]
     found = [f"{name}: not legal: {why}" for name, why in evidence.refused.items()]
+    found += evidence.flow_violations
     if found:
         return found
     found += _differences(as_data(plan), as_data(evidence.rebuilt), "")
     found += _inventory(plan, evidence)
     found += _limits(plan, evidence)
+    found += _demands(plan, evidence)
+    found += _weighted(plan, evidence)
     found += _ending(plan)
     found += _termination(plan, evidence)
     return found
@@ -103,18 +111,51 @@ def _inventory(plan: Plan, evidence: Evidence) -> Iterator[str]:
             if d.inventory == name:
                 sizes[d.devices_per_replica] = sizes.get(d.devices_per_replica, 0) + d.replicas
         sound = all(size > 0 and count >= 0 for size, count in sizes.items())
-        if not (sound and fits(sizes, stock.nodes, stock.devices_per_node)):
+        if not (sound and fits(sizes, stock)):
             yield f"inventory.{name}: the replicas do not fit into nodes of {', '.join(map(str, stock.nodes))} devices"
 
 
 def _limits(plan: Plan, evidence: Evidence) -> Iterator[str]:
     for d in plan.deployments:
-        for name, limit in evidence.limits.items():
-            value = float(getattr(d.predicted, name))
+        limits = evidence.limits.get(d.workload, {}) if isinstance(d, Deployment) else {}
+        for name, limit in limits.items():
+            value = float(getattr(d.predicted, name)) if isinstance(d, Deployment) else 0.0
             if value > limit * (1 + RELATIVE_TOLERANCE):
                 yield f"{d.name}.predicted.{name}: {value:.6g} misses the limit of {limit:.6g}"
-    if plan.deployments and evidence.demand is not None and evidence.load < evidence.demand * (1 - RELATIVE_TOLERANCE):
-        yield f"demand: the plan carries {evidence.load:.6g} of {evidence.demand:.6g}"
+    for metric, most in evidence.plan_limits.items():
+        total = metric_value(metric, plan.totals, plan.predicted)
+        if plan.deployments and (total is None or total > most * (1 + RELATIVE_TOLERANCE)):
+            yield f"limits.{metric}: {_show(total)} is more than {most:g}"
+
+
+def _demands(plan: Plan, evidence: Evidence) -> Iterator[str]:
+    for name, load in evidence.demands.items() if plan.deployments else ():
+        carried = _carried(plan, name, load.kind)
+        if load.demand is None and carried <= 0:
+            yield f"demand: nothing serves {name}"
+        elif load.demand is not None and carried < load.demand * (1 - RELATIVE_TOLERANCE):
+            yield f"demand: the plan carries {carried:.6g} of {load.demand:.6g} of {name}"
+
+
+def _carried(plan: Plan, workload: str, kind: str) -> float:
+    """Return the load of a workload that mixed deployments and routes carry, in the unit of its demand."""
+    field = "requests_per_s" if kind == "rate" else "requests_in_flight"
+    mine = {d.name: d for d in plan.deployments if d.workload == workload}
+    total = math.fsum(getattr(d, field) for d in mine.values() if d.role == "mixed")
+    for route in plan.routes:
+        if route.decode in mine:
+            side = mine[route.decode]
+            each = 1.0 if kind == "rate" else side.requests_in_flight / side.requests_per_s
+            total += route.requests_per_s * each
+    return total
+
+
+def _weighted(plan: Plan, evidence: Evidence) -> Iterator[str]:
+    """Check the best values that a weighted goal is divided by, where they were found again."""
+    for name, value in evidence.best.items():
+        stated = plan.objective.best.get(name)
+        if stated is not None and not _close(stated, value):
+            yield f"objective.best.{name}: is {_show(stated)}, recomputed {_show(value)}"
 
 
 def _ending(plan: Plan) -> Iterator[str]:
@@ -165,7 +206,7 @@ def _without_plan(plan: Plan, optimum: Best) -> Iterator[str]:
 def _gap(goal: ObjectiveValue) -> Iterator[str]:
     """Check that the gap is that of value and bound, and null where one of them is."""
     stated = goal.relative_gap
-    gap = None if goal.value is None or goal.bound is None else relative_gap(goal.value, goal.bound)
+    gap = None if goal.value is None or goal.bound is None else relative_gap(goal.metric, goal.value, goal.bound)
     agree = stated is gap if stated is None or gap is None else abs(stated - gap) <= RELATIVE_TOLERANCE
     if not agree:
         yield f"objective.relative_gap: is {_show(stated)}, value and bound give {_show(gap)}"
@@ -177,7 +218,7 @@ def _bound(goal: ObjectiveValue, allowed: float, *, proven: bool) -> Iterator[st
         if proven:
             yield "objective.bound: is missing"
         return
-    gap = relative_gap(goal.value, goal.bound)
+    gap = relative_gap(goal.metric, goal.value, goal.bound)
     if proven and gap > allowed + RELATIVE_TOLERANCE:
         yield f"objective.bound: {_show(goal.bound)} leaves a gap of {gap:.3g}, more than the {allowed:g} claimed"
     wrong_side = goal.bound < goal.value if goal.sense == "maximize" else goal.bound > goal.value

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from planner.problem import GoalSpec, Stock
+from planner.milp.stock import Stock
+from planner.problem import GoalSpec
 from planner.table import Floats, Ints
 
 MOST_STATES = 20_000_000

@@ -3,19 +3,41 @@
 import functools
 from collections.abc import Mapping, Sequence
 
+from planner.milp.stock import Stock
 
-def fits(replicas: Mapping[int, int], nodes: Sequence[int], whole: int) -> bool:
+
+def fits(replicas: Mapping[int, int], stock: Stock) -> bool:
     """Tell whether replicas, as counts by size [device], can be placed.
 
-    A replica larger than a full node takes several full nodes; the others share what is left.
+    A replica larger than a full node takes several full nodes of one domain, one larger than a domain several whole
+    domains; the others share what is left.
     """
+    nodes, whole = stock.nodes, stock.devices_per_node
     full = sum(1 for node in nodes if node == whole)
-    spanning = sum(count * (size // whole) for size, count in replicas.items() if size > whole)
-    if any(size % whole for size, count in replicas.items() if size > whole and count) or spanning > full:
+    spanning = {size: count for size, count in replicas.items() if size > whole and count}
+    taken = sum(count * (size // whole) for size, count in spanning.items())
+    if any(size % whole for size in spanning) or taken > full or not _in_domains(spanning, stock):
         return False
-    rest = (*(node for node in nodes if node != whole), *((whole,) * (full - spanning)))
-    inside = tuple(sorted(((s, n) for s, n in replicas.items() if s <= whole and n), reverse=True))
-    return _first_fit(inside, rest) or _search(inside, tuple(sorted(rest, reverse=True)))
+    rest = (*(node for node in nodes if node != whole), *((whole,) * (full - taken)))
+    return _packed({size: count for size, count in replicas.items() if size <= whole}, rest)
+
+
+def _in_domains(spanning: Mapping[int, int], stock: Stock) -> bool:
+    """Tell whether replicas of several nodes each find a domain, or whole domains."""
+    whole, domains = stock.devices_per_node, list(stock.domains)
+    over = {size: count for size, count in spanning.items() if stock.domain and size > stock.domain}
+    if any(size % stock.domain for size in over):
+        return False
+    for _ in range(sum(count * (size // stock.domain) for size, count in over.items())):
+        if stock.domain // whole not in domains:
+            return False
+        domains.remove(stock.domain // whole)
+    return _packed({size // whole: count for size, count in spanning.items() if size not in over}, domains)
+
+
+def _packed(replicas: Mapping[int, int], bins: Sequence[int]) -> bool:
+    inside = tuple(sorted(((s, n) for s, n in replicas.items() if n), reverse=True))
+    return _first_fit(inside, bins) or _search(inside, tuple(sorted(bins, reverse=True)))
 
 
 def _first_fit(items: Sequence[tuple[int, int]], nodes: Sequence[int]) -> bool:

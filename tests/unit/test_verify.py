@@ -13,14 +13,14 @@ from planner import pipeline, resources, units
 from planner.catalog import load_scenario, scenario_from_data
 from planner.cli import app
 from planner.columns import enumerate as columns
-from planner.columns.prune import prune
-from planner.decode import Claim, decode, statistics_of
+from planner.decode import Choice, Claim, decode, statistics_of
 from planner.errors import EXIT_BAD_INPUT, EXIT_FAILED
 from planner.exporters.json_file import plan_text
 from planner.milp.model import Termination
+from planner.problems import planning_problem, reduced
 
 SCENARIOS = resources.shipped("scenarios")
-SEARCH = "search={tp: [1, 2, 4], pp: 1, mean_running: [9, 20, 40], max_num_batched_tokens: [512, 2048]}"
+SEARCH = "search={roles: [mixed], tp: [1, 2, 4], pp: 1, mean_running: [9, 20, 40], max_num_batched_tokens: [512, 2048]}"
 BEST = 1e-9
 
 
@@ -129,10 +129,8 @@ ALTERATIONS = [
             ("deployments.0.model", "another"),
             ("deployments.0.pair", "pair-1"),
             ("deployments.0.hardware", "h200-sxm"),
-            ("deployments.0.engine.version", "0.23"),
             ("deployments.0.devices", one_more),
             ("deployments.0.moe_tp", one_more),
-            ("deployments.0.block_size", 32),
             ("deployments.0.kv_fraction", more),
             ("deployments.0.requests_per_s", more),
             ("deployments.0.requests_in_flight", more),
@@ -182,6 +180,12 @@ ALTERATIONS = [
     pytest.param("deployments.0.mean_running", 9, "deployments[0].requests_per_s", False, id="mean-running"),
     # The scenario does not search these.
     pytest.param("deployments.0.role", "decode", "chat-mixed-1", False, id="role"),
+    pytest.param("deployments.0.engine.version", "0.23", "chat-mixed-1", False, id="engine-version"),
+    pytest.param("deployments.0.block_size", 32, "chat-mixed-1", False, id="block-size"),
+    pytest.param("deployments.0.prefill_policy", "separate_whole", "chat-mixed-1", False, id="prefill-policy"),
+    pytest.param("deployments.0.prefill_utilisation", 50, "chat-mixed-1", False, id="prefill-utilisation"),
+    pytest.param("deployments.0.context_parallel", 2, "chat-mixed-1", False, id="context-parallel"),
+    pytest.param("deployments.0.redundant_experts", 32, "chat-mixed-1", False, id="redundant-experts"),
     pytest.param("deployments.0.pp", 2, "chat-mixed-1", False, id="pp"),
     pytest.param("deployments.0.attention_dp", 2, "chat-mixed-1", False, id="attention-dp"),
     pytest.param("deployments.0.mean_running", 5, "chat-mixed-1", False, id="mean-running-between"),
@@ -322,13 +326,14 @@ def test_a_load_beyond_the_plan_is_missed_whatever_the_digest(plan, verify):
     rate = units.format_quantity(100.0, units.REQUESTS_PER_SECOND)
     _, reasons = verify(signed(altered(plan, RESOLVED + "workloads.chat.requests", rate)))
     (reason,) = about(reasons, "demand")
-    assert reason.endswith(" of 100")
+    assert reason.endswith(" of 100 of chat")
     assert about(reasons, "termination") == ["termination: there is a plan, but the scenario is infeasible"]
 
 
 def test_a_narrower_grid_changes_the_statistics_whatever_the_digest(plan, verify):
-    _, reasons = verify(signed(altered(plan, RESOLVED + "search.tp", [2])))
-    assert about(reasons, "statistics.configurations") == ["statistics.configurations: is 18, recomputed 6"]
+    plan = altered(plan, RESOLVED + "search.tp", [2])
+    _, reasons = verify(signed(altered(plan, RESOLVED + "grid.0.values.tp", [2])))
+    assert about(reasons, "statistics.configurations") == ["statistics.configurations: is 180, recomputed 60"]
 
 
 @pytest.mark.parametrize("recorded", [None, "x", ["x"], [{}], [[]], [{"kind": [], "name": {}}]], ids=str)
@@ -378,12 +383,12 @@ def test_a_users_specification_that_was_edited_since_is_named(tmp_path):
 def forged(case, replicas_of, reason="optimal", bound=None):
     """Return a plan in which all figures follow from the replicas chosen, with a claim about how good it is."""
     table = columns.grid_table(case)
-    problem = pipeline.planning_problem(case, table)
+    problem = planning_problem(case, table)
     replicas = replicas_of(table, problem.value)
     carried = float(problem.value @ np.array(replicas)) if any(replicas) else None
-    statistics = statistics_of(table, len(prune(table, problem.value)), "highs", 0.1)
+    statistics = statistics_of(table, len(reduced(case, problem).table), "highs", 0.1)
     claim = Claim(Termination(reason), carried if bound is None else bound)
-    return json.loads(plan_text(decode(case, table, replicas, claim, statistics)))
+    return json.loads(plan_text(decode(case, problem, Choice(replicas), claim, statistics)))
 
 
 def none(table, value):
@@ -540,7 +545,8 @@ def test_a_later_goal_must_be_optimal_too(verify):
 
 
 def test_the_resolved_scenario_is_the_whole_question(case, solved):
-    resolved = {key: value for key, value in solved["scenario"]["resolved"].items() if key != "specifications"}
+    extra = ("specifications", "grid")
+    resolved = {key: value for key, value in solved["scenario"]["resolved"].items() if key not in extra}
     again = json.loads(plan_text(pipeline.solve(scenario_from_data(resolved, folder=SCENARIOS)).plan))
     for plan in (again, expected := copy.deepcopy(solved)):
         del plan["statistics"]["wall_s"]
