@@ -29,6 +29,14 @@ ROWS = Path(__file__).parents[2] / "scenarios" / "rows"
         ("nsa", "models.long.sparse_attention.kind=dsa", "must be 'nsa' (got 'dsa')"),
         ("nsa", "models.long.sparse_attention.stride=1", "must be at least 2 (got 1)"),
         ("flash_attention", "models.long.attention_kernel=flash4", "must be one of 'standard', 'flash1', 'flash2'"),
+        ("speculative_sampling", "models.chat.speculative.acceptance=[1.5]", "must be at most 1 (got 1.5)"),
+        ("speculative_sampling", "models.chat.speculative.k=4", "unknown field; known: acceptance, draft_time"),
+        ("distserve", "search.roles=[prefill]", "prefill and decode go together: a request needs both"),
+        (
+            "disaggregation_crossing",
+            "links=[{between: [h100, a100], bandwidth: 6 GB/s}]",
+            "no inventory 'a100' in this scenario",
+        ),
     ],
 )
 def test_faults_are_named(scenario, change, message):
@@ -48,7 +56,7 @@ def test_faults_are_named(scenario, change, message):
 )
 def test_request_level_batches_reserve_the_longest_unless_told_otherwise(scheduler, whole):
     case = api.load_scenario(ROWS / "orca.yaml", [f"engine.scheduler={scheduler}"])
-    assert case.scenario.engine.scheduler.reserves_longest is whole
+    assert case.scenario.engine[0].scheduler.reserves_longest is whole
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,8 @@ def test_request_level_batches_reserve_the_longest_unless_told_otherwise(schedul
             "batches   chat-mixed-1: a request generates in ",
         ),
         ("paged_attention", "engine.scheduler.reserve=longest", "16.1% of the reserved KV cache holds tokens"),
+        ("speculative_sampling", "search.roles=[mixed]", " drafts)"),
+        ("distserve", "search.roles=[prefill, decode]", "routes    chat-prefill-1 to chat-decode-1: "),
     ],
 )
 def test_a_report_shows_the_system(scenario, change, line):

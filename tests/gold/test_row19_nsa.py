@@ -55,7 +55,7 @@ def test_flop_of_a_prompt(gold, number, known):
 def steps(gold, context, *changes):
     """A decode step [s] of 8 requests and their cache [byte] at a context."""
     case = gold.case("models.long.max_model_len=131072 token", *changes)
-    (setting,) = settings(case)
+    setting = next(setting for setting in settings(case) if setting.role == "mixed")
     axes = {name: np.ones(1) for name in ("tp", "pp", "ep")} | {"mean_running": np.array([8.0])}
     axes |= {"weight_precision": np.zeros(1), "kv_precision": np.zeros(1), "isl": np.array([float(context)])}
     axes |= {"max_num_batched_tokens": np.array([2048.0]), "osl": np.array([2.0])}
