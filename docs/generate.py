@@ -17,6 +17,7 @@ from planner.catalog import (
     load_hardware,
 )
 from planner.columns.census import census
+from planner.columns.engine_rules import ENGINE_RULES
 from planner.columns.grid import DERIVED, GRID
 from planner.columns.topology import group_bandwidth
 from planner.costs.symbols import SYMBOLS
@@ -105,10 +106,10 @@ def _engines() -> str:
             for field, value in engine
             if isinstance(value, Sourced)
         ]
-        for room in ("scheduling", "memory"):
+        for room in ("scheduling", "memory", "disaggregation"):
             facts += [
                 [f"`{room}.{field}`", _value(value), ", ".join(value.source), value.note or ""]
-                for field, value in getattr(engine, room)
+                for field, value in getattr(engine, room) or ()
                 if isinstance(value, Sourced)
             ]
         text += _table(["fact", "value", "source", "note"], facts) + "\n"
@@ -121,7 +122,14 @@ def _engines() -> str:
         )
         text += "\n"
         text += _table(
-            ["rule", "source", "note"], [[f"`{r.rule}`", ", ".join(r.source), r.note or ""] for r in engine.rules]
+            ["rule", "what it says", "source", "note"],
+            [
+                *(
+                    [f"`{r.rule}`", ENGINE_RULES[r.rule].meaning, ", ".join(r.source), r.note or ""]
+                    for r in engine.rules
+                ),
+                *([f"`{r.name}`", r.says, ", ".join(r.source), r.note or ""] for r in engine.restrictions),
+            ],
         )
         text += "\n" + _table(
             ["source", "title", "read"], [[k, s.title, s.accessed] for k, s in engine.sources.items()]

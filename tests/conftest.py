@@ -33,13 +33,18 @@ def private_code_cache():
 def inside():
     """Return a function that evaluates intermediate results of the cost model, by name, for arrays of axes."""
     from planner.columns import evaluate
-    from planner.costs import codegen, compile, serving
+    from planner.costs import codegen, compile, disaggregated, serving
     from planner.costs.structure import Structure
     from planner.costs.work import Expressions
 
     @functools.cache
-    def kernel(*structure):
-        definitions = serving.expressions(Structure(*structure)).definitions
+    def kernel(attention, ffn, device, role):
+        expressions = {
+            "mixed": serving.expressions,
+            "prefill": disaggregated.prefill_expressions,
+            "decode": disaggregated.decode_expressions,
+        }
+        definitions = expressions[role](Structure(attention, ffn, device)).definitions
         return compile._execute(codegen.source(Expressions(definitions, {str(name): name for name in definitions})))
 
     def evaluated(setting, axes):
@@ -64,7 +69,7 @@ def setting_of():
         fixed = [f"models.chat.architecture={model}", f"inventory.h100.hardware={hardware}"]
         fixed += ["models.chat.precisions=[bf16]", "models.chat.max_model_len=16384 token"]
         fixed += [f"engine={{name: {engine}}}", f"workloads.chat.input_tokens={isl} token"]
-        fixed += [f"workloads.chat.output_tokens={osl} token"]
+        fixed += [f"workloads.chat.output_tokens={osl} token", "search.roles=[mixed]"]
         scenario = Path(__file__).parents[1] / "scenarios" / "quickstart.yaml"
         (setting,) = settings(load_scenario(scenario, [*fixed, *changes]))
         return setting

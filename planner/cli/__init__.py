@@ -3,11 +3,13 @@
 import typer
 
 from planner.cli.cost import cost
+from planner.cli.diff import diff
 from planner.cli.grid import grid
 from planner.cli.hardware import hardware_app
 from planner.cli.init import init
 from planner.cli.models import models_app
 from planner.cli.predict import predict
+from planner.cli.rules import rules
 from planner.cli.schema import schema
 from planner.cli.solve import solve
 from planner.cli.verify import verify
@@ -21,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(show_version)
-for command in (solve, verify, predict, cost, init, schema, grid):
+for command in (solve, verify, diff, predict, cost, init, schema, grid, rules):
     app.command()(command)
 app.add_typer(hardware_app, name="hardware")
 app.add_typer(models_app, name="models")

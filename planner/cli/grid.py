@@ -18,7 +18,7 @@ def grid(json_output: JsonOption = False) -> None:
             }
         )
         return
-    rows = [[v.name, runs(v.values) or "(from the scenario)", v.scenario_field, v.reason] for v in GRID]
+    rows = [[v.name, runs(v.values) or "(by engine or scenario)", v.scenario_field, v.reason] for v in GRID]
     print_table(["variable", "values", "restricted by", "why these"], rows)
     typer.echo()
     print_table(["not searched", "because"], [list(pair) for pair in DERIVED])

@@ -1,7 +1,7 @@
 """`planner schema`: JSON Schema of the files users write."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,13 +24,32 @@ def schema(kind: Annotated[Kind, typer.Argument(help="Which file.")] = Kind.scen
     from planner.schema.efficiency import Efficiencies
     from planner.schema.engine import Engine
     from planner.schema.hardware import Hardware
-    from planner.schema.scenario import Scenario
 
     models: dict[Kind, type[BaseModel]] = {
-        Kind.scenario: Scenario,
         Kind.hardware: Hardware,
         Kind.engine: Engine,
         Kind.calibration: Efficiencies,
     }
-    document = models[kind].model_json_schema()
+    document = models[kind].model_json_schema() if kind in models else _of_scenarios()
     print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})
+
+
+def _of_scenarios() -> dict[str, Any]:
+    """Return the schema of both forms of a scenario: with a table of columns, and without."""
+    from pydantic.json_schema import models_json_schema
+
+    from planner.schema.scenario import Scenario, TableScenario
+
+    # What a preset supplies need not be written.
+    refs, document = models_json_schema([(Scenario, "validation"), (TableScenario, "validation")])
+    with_table, without = (refs[form, "validation"] for form in (TableScenario, Scenario))
+    definitions = document["$defs"]
+    lengths = ["input_tokens", "output_tokens"]
+    workload = definitions["Workload"]
+    workload["required"] = [name for name in workload["required"] if name not in lengths]
+    workload["anyOf"] = [{"required": ["preset"]}, {"required": lengths}]
+    some_preset = {"not": {"additionalProperties": {"not": {"required": ["preset"]}}}}
+    for name in ("Scenario", "TableScenario"):
+        definitions[name]["required"].remove("objective")
+        definitions[name]["anyOf"] = [{"required": ["objective"]}, {"properties": {"workloads": some_preset}}]
+    return {"if": {"required": ["columns"]}, "then": with_table, "else": without, **document}

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from planner import catalog, resources
 from planner.columns.grid import DERIVED, GRID, SEQUENCE_LIMITS, searched_values, sequence_limits
+from planner.columns.setting import settings
 from planner.exporters.json_file import plan_text, read_plan
 from planner.pipeline import solve, verify_plan
 from planner.schema.base import Sourced
@@ -64,7 +65,7 @@ def test_every_value_names_sources_that_exist_and_every_source_is_used(kind, nam
     assert values
     named = {source for value in values for source in value.source}
     if isinstance(specification, Engine):
-        named |= {source for rule in specification.rules for source in rule.source}
+        named |= {source for rule in (*specification.rules, *specification.restrictions) for source in rule.source}
     assert named == set(specification.sources)
 
 
@@ -158,24 +159,33 @@ def test_every_search_field_is_a_grid_variable():
     restricts = {f"search.{name}" for name in Search.model_fields} - fields
     assert restricts == {"search.max_num_seqs"}
     assert "search.max_num_seqs" in derived["max_num_seqs"]
-    names = [variable.name for variable in GRID] + [name for name, _ in DERIVED]
+    names = [variable.name for variable in GRID]
     assert len(names) == len(set(names))
+    assert len(derived) == len(DERIVED)
+    # Searched for the other roles, and of decode replicas it follows from the rest.
+    assert set(names) & set(derived) == {"max_num_batched_tokens"}
+    assert "of a replica that only decodes" in derived["max_num_batched_tokens"]
 
 
 @pytest.mark.parametrize("variable", [v for v in GRID if v.values], ids=lambda variable: variable.name)
 def test_grid_values_are_sorted_and_accepted_by_the_schema(variable):
-    assert list(variable.values) == sorted(set(variable.values))
+    ordered = ["mixed", "prefill", "decode"] if variable.name == "role" else sorted(set(variable.values))
+    assert list(variable.values) == ordered
     field = variable.scenario_field.removeprefix("search.")
     assert getattr(Search(**{field: list(variable.values)}), field) == variable.values
 
 
 def test_a_restriction_replaces_the_default_values():
     case = catalog.load_scenario(ROOT / "scenarios" / "quickstart.yaml")
-    before = searched_values(case.scenario.search, case.model, case.architecture)
-    assert list(before) == [variable.name for variable in GRID]
-    assert all(before.values())
-    after = searched_values(Search(tp=(2, 4)), case.model, case.architecture)
-    assert after == before | {"tp": (2, 4)}
+    roles = []
+    for setting in settings(case):
+        before = searched_values(setting)
+        assert list(before) == [variable.name for variable in GRID]
+        assert all(before.values())
+        after = searched_values(setting._replace(search=Search(tp=(2, 4))))
+        assert after == before | {"tp": (2, 4)}
+        roles += before["role"]
+    assert tuple(roles) == next(variable.values for variable in GRID if variable.name == "role")
 
 
 def test_limits_on_requests_are_sorted_accepted_and_can_be_restricted():

@@ -8,12 +8,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from planner.catalog import load_scenario
-from planner.columns.enumerate import price
 from planner.columns.evaluate import figures
-from planner.columns.grid import SEQUENCE_LIMITS
+from planner.columns.grid import SEQUENCE_LIMITS, encode
+from planner.columns.pricing import price
 from planner.columns.setting import settings as case_settings
 from planner.pipeline import solve
-from planner.table import AXES, FORMAT_NAMES, Configuration
+from planner.table import AXES, Configuration
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 FILES = {"h100": "quickstart.yaml", "atlas": "ascend_910b.yaml"}
@@ -27,7 +27,7 @@ SLACK = 1 + 1e-12
 def load(inventory, changes):
     return load_scenario(
         SCENARIOS / FILES[inventory],
-        ["models.chat.max_model_len=16384 token", f"inventory.{inventory}.nodes=2", *changes],
+        ["search.roles=[mixed]", "models.chat.max_model_len=16384 token", f"inventory.{inventory}.nodes=2", *changes],
     )
 
 
@@ -47,7 +47,8 @@ def cases(draw, isl=ISL, osl=OSL):
 @st.composite
 def configurations(draw, case):
     tp = draw(st.sampled_from((1, 2, 4, 8, 16)))
-    experts = case.architecture.num_experts
+    experts = case.architecture("chat").num_experts
+    (use,) = case.engines
     return Configuration(
         inventory=next(iter(case.scenario.inventory)),
         role="mixed",
@@ -59,6 +60,11 @@ def configurations(draw, case):
         mean_running=draw(st.sampled_from((1, 4, 12, 32, 64, 128, 256))),
         max_num_batched_tokens=draw(st.sampled_from((1024, 2048, 8192))),
         max_num_seqs=0,  # follows from the rest
+        block_size=use.engine.block_size.value,
+        prefill_policy=use.engine.scheduling.policies.value[0],
+        workload="chat",
+        engine=use.engine.name,
+        engine_version=use.version,
     )
 
 
@@ -83,10 +89,8 @@ def figures_of(case, configuration):
 def raw(case, configuration, evaluated=figures):
     """Every output of the cost model, those that no column carries included."""
     (setting,) = case_settings(case)
-    values = {axis: getattr(configuration, axis) for axis in AXES}
-    for axis in ("weight_precision", "kv_precision"):
-        values[axis] = FORMAT_NAMES.index(values[axis])
-    found = evaluated(setting, {axis: np.array([float(value)]) for axis, value in values.items()})
+    values = configuration._asdict() | {"overlaps": 0}
+    found = evaluated(setting, {axis: np.array([encode(axis, values[axis])]) for axis in AXES})
     return {name: float(np.broadcast_to(value, (1,))[0]) for name, value in found.items()}
 
 
@@ -240,8 +244,8 @@ def test_more_memory_never_makes_a_legal_configuration_illegal_and_changes_no_ti
 @given(st.data(), cases(), st.integers(1, 2000))
 def test_longer_prompts_never_speed_up(data, case, more):
     """Whether or not they take one more chunk."""
-    isl = case.workload.input_tokens
-    workload = case.workload.model_copy(update={"input_tokens": isl + more})
+    chat = case.scenario.workloads["chat"]
+    workload = chat.model_copy(update={"input_tokens": chat.input_tokens + more})
     scenario = case.scenario.model_copy(update={"workloads": {"chat": workload}})
     longer = case._replace(scenario=scenario)
     configuration, before = legal(data, case)
@@ -255,7 +259,8 @@ def test_longer_prompts_never_speed_up(data, case, more):
 @repeated
 @given(st.data(), cases(isl=st.integers(16, 8000)), st.integers(1, 2000))
 def test_longer_prompts_always_lengthen_the_decode_step_and_ttft_without_its_queue(inside, data, case, more):
-    workload = case.workload.model_copy(update={"input_tokens": case.workload.input_tokens + more})
+    chat = case.scenario.workloads["chat"]
+    workload = chat.model_copy(update={"input_tokens": chat.input_tokens + more})
     longer = case._replace(scenario=case.scenario.model_copy(update={"workloads": {"chat": workload}}))
     configuration, _ = legal(data, case)
     assume(figures_of(longer, configuration) is not None)
@@ -272,7 +277,8 @@ def test_longer_prompts_always_lengthen_the_decode_step_and_ttft_without_its_que
 @repeated
 @given(st.data(), cases(osl=st.integers(2, 500)), st.integers(1, 500))
 def test_longer_outputs_lower_the_request_rate_and_lengthen_the_decode_step(inside, data, case, more):
-    workload = case.workload.model_copy(update={"output_tokens": case.workload.output_tokens + more})
+    chat = case.scenario.workloads["chat"]
+    workload = chat.model_copy(update={"output_tokens": chat.output_tokens + more})
     longer = case._replace(scenario=case.scenario.model_copy(update={"workloads": {"chat": workload}}))
     configuration, before = legal(data, case)
     after = figures_of(longer, configuration)
@@ -280,7 +286,7 @@ def test_longer_outputs_lower_the_request_rate_and_lengthen_the_decode_step(insi
     between, between_after = raw(case, configuration, inside), raw(longer, configuration, inside)
     assert between_after["decode_hbm_bandwidth"] > between["decode_hbm_bandwidth"]
     fluid_rate = [
-        b["fluid_step"] * (c.workload.output_tokens - 1) for b, c in ((between, case), (between_after, longer))
+        b["fluid_step"] * (load.output_tokens - 1) for b, load in ((between, chat), (between_after, workload))
     ]
     assert fluid_rate[1] > fluid_rate[0]
     assume(settled(before | {"tpot": before["tpot"] / configuration.pp}, between))
@@ -289,7 +295,12 @@ def test_longer_outputs_lower_the_request_rate_and_lengthen_the_decode_step(insi
 
 # --- what is solved
 
-SMALL = ["search.tp=[1, 2, 4, 8]", "search.pp=[1, 2]", "search.mean_running=[4, 16, 40, 90, 200]"]
+SMALL = [
+    "search.roles=[mixed]",
+    "search.tp=[1, 2, 4, 8]",
+    "search.pp=[1, 2]",
+    "search.mean_running=[4, 16, 40, 90, 200]",
+]
 DEMAND = st.sampled_from((1, 3, 7, 12, 30, 60))
 
 
@@ -381,3 +392,63 @@ def test_more_load_never_needs_less(data, more):
     rate = int(question["workloads.chat.requests"].split()[0])
     higher = question | {"workloads.chat.requests": f"{rate + more} /s"}
     assert_no_worse("{minimize: devices}", solved(higher), solved(question))
+
+
+# --- prefill and decode apart
+
+ROLES = ("[mixed]", "[prefill, decode]", "[mixed, prefill, decode]")
+APART = ["search.tp=[1, 2, 4]", "search.pp=[1]", "search.mean_running=[4, 16, 64]", "search.context_parallel=[1]"]
+APART += ["search.prefill_utilisation=[20, 50, 80]", "search.max_num_batched_tokens=[2048, 8192]"]
+
+
+def case_apart(question, roles=ROLES[1]):
+    settings = [*APART, f"search.roles={roles}", *(f"{k}={v}" for k, v in question.items())]
+    return load_scenario(SCENARIOS / "quickstart.yaml", settings)
+
+
+def value_of(case):
+    plan = solve(case).plan
+    assert plan.termination.reason in ("optimal", "infeasible")
+    return plan.objective.value
+
+
+@repeated
+@given(st.data(), st.sampled_from(GOALS), FACTORS, st.sampled_from(("scale_up", "scale_out")), st.sampled_from(ROLES))
+def test_more_link_bandwidth_never_makes_a_plan_of_pairs_worse(data, goal, factor, field, roles):
+    case = case_apart(data.draw(questions(goal)), roles)
+    assert_no_worse(goal, value_of(case), value_of(scaled(case, link(field, factor))))
+
+
+@repeated
+@given(st.data(), st.sampled_from(GOALS), FACTORS)
+def test_more_memory_bandwidth_never_makes_a_plan_of_pairs_worse(data, goal, factor):
+    case = case_apart(data.draw(questions(goal)))
+    assert_no_worse(goal, value_of(case), value_of(scaled(case, memory("bandwidth", factor))))
+
+
+@repeated
+@given(st.data(), st.sampled_from(GOALS), st.integers(1, 3), st.sampled_from(ROLES[1:]))
+def test_more_nodes_never_make_a_plan_of_pairs_worse(data, goal, more, roles):
+    """From two nodes on: caches within a single node go over its own links, between nodes over the network."""
+    question = data.draw(questions(goal))
+    nodes = int(question["inventory.h100.nodes"]) + 1
+    smaller, larger = (question | {"inventory.h100.nodes": f"{n}"} for n in (nodes, nodes + more))
+    assert_no_worse(goal, value_of(case_apart(smaller, roles)), value_of(case_apart(larger, roles)))
+
+
+@repeated
+@given(st.data(), st.sampled_from(GOALS), st.sampled_from(ROLES[:2]))
+def test_more_roles_never_make_a_plan_worse(data, goal, roles):
+    question = data.draw(questions(goal))
+    assert_no_worse(goal, value_of(case_apart(question, roles)), value_of(case_apart(question, ROLES[2])))
+
+
+@repeated
+@given(st.data(), st.sampled_from(GOALS), st.integers(1, 100), st.floats(1.01, 20))
+def test_a_wider_link_between_pools_never_makes_a_plan_worse(data, goal, bandwidth, factor):
+    question = data.draw(questions(goal))
+
+    def limited(most):
+        return case_apart(question | {"links": f"[{{between: [h100, h100], bandwidth: {most!r} GB/s}}]"})
+
+    assert_no_worse(goal, value_of(limited(bandwidth)), value_of(limited(bandwidth * factor)))

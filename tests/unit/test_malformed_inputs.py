@@ -20,6 +20,11 @@ HARDWARE = (resources.shipped("hardware_specs") / "h100-sxm.yaml").read_text(enc
 CALIBRATION = (resources.shipped("hardware_specs/calibrations") / "textbook.yaml").read_text(encoding="utf-8")
 CONFIG = (resources.shipped("architectures") / "Qwen3-32B" / "config.json").read_text(encoding="utf-8")
 
+SEARCH_FIELDS = (
+    "attention_dp, block_size, context_parallel, ep, kv_precisions, max_num_batched_tokens, max_num_seqs, "
+    "mean_running, overlaps, pp, prefill_policies, prefill_utilisation, redundant_experts, roles, "
+    "speculative_tokens, tp"
+)
 LOAD_FORMS = "write 'max', a rate like '12 /s', or '{concurrency: 256}'"
 Change = tuple[str, str]
 
@@ -115,8 +120,7 @@ SCENARIO_FAULTS = [
         "search: {}",
         "search: {dp: 2}",
         "dp: 2",
-        "search.dp: unknown field; known: ep, kv_precisions, max_num_batched_tokens, max_num_seqs, mean_running, pp, "
-        "roles, speculative_tokens, tp",
+        f"search.dp: unknown field; known: {SEARCH_FIELDS}",
     ),
     fault(
         "slo-in-words",
@@ -256,14 +260,14 @@ SCENARIO_FAULTS = [
         "nodes: 1 ",
         "nodes: 1\n    devices: 8 ",
         "h100:  ",
-        "inventory.h100: give either 'nodes' or 'devices'",
+        "inventory.h100: give one of 'nodes', 'domains' and 'devices'",
     ),
     fault(
         "neither-nodes-nor-devices",
         "    nodes: 1 ",
         "    # ",
         "h100:  ",
-        "inventory.h100: give either 'nodes' or 'devices'",
+        "inventory.h100: give one of 'nodes', 'domains' and 'devices'",
     ),
     fault("no-nodes", "nodes: 1 ", "nodes: 0 ", "nodes: 0", "inventory.h100.nodes: must be at least 1 (got 0)"),
     fault(
@@ -299,7 +303,7 @@ SCENARIO_FAULTS = [
         "name: vllm,",
         "name: vllm-ascend,",
         "hardware: h100-sxm",
-        "inventory.h100.hardware: vllm-ascend runs on devices of Huawei, not NVIDIA",
+        "inventory.h100.hardware: no engine here runs on devices of NVIDIA: vllm-ascend runs on devices of Huawei",
     ),
     # Precisions.
     fault(
@@ -320,7 +324,7 @@ SCENARIO_FAULTS = [
         "precision-not-served",
         [*ATLAS, ("[bf16]", "[fp8]")],
         "precisions: [fp8]",
-        "models.chat.precisions: vllm-ascend does not serve weights in fp8; it serves bf16, int8, int4",
+        "models.chat.precisions: no engine here serves weights in fp8: vllm-ascend serves bf16, int8, int4",
     ),
     Fault(
         "kv-precision-not-served",
@@ -437,9 +441,16 @@ SCENARIO_FAULTS = [
     fault(
         "engine-list",
         'engine: {name: vllm, version: "0.24"}',
-        'engine: [{name: vllm, version: "0.24"}]',
-        "engine:",
-        "engine: a choice of engines is not in this version; write one, like '{name: vllm}'",
+        'engine: [{name: vllm, version: "0.24"}, {name: vllm, version: "0.24"}]',
+        'name: vllm, version: "0.24"}]',
+        "engine.1.name: vllm is listed twice; keep one, or name two versions",
+    ),
+    fault(
+        "engine-in-a-list-version-number",
+        'engine: {name: vllm, version: "0.24"}',
+        "engine: [{name: sglang}, {name: vllm, version: 0.24}]",
+        "version: 0.24",
+        "engine.1.version: must be text in quotes (got 0.24)",
     ),
     fault(
         "engine-name-alone",
@@ -452,9 +463,9 @@ SCENARIO_FAULTS = [
     fault(
         "weighted",
         "objective: {maximize: requests}",
-        "objective:\n  - {weighted: {cost: 0.7, ttft: 0.3}}",
-        "{weighted: {cost: 0.7, ttft: 0.3}}  ",
-        "objective.0: weighted objectives are not in this version; write a list of goals in order of importance",
+        "objective:\n  - {weighted: {cost: 0.7, ttft: 0}}",
+        "ttft: 0}",
+        "objective.0.weighted.ttft: must be more than 0 (got 0)",
     ),
     fault(
         "goal-twice",
@@ -475,7 +486,7 @@ SCENARIO_FAULTS = [
         "objective: {maximize: requests}",
         "objective:\n  - {maximize: requests, minimize: cost}",
         "{maximize: requests, minimize: cost}",
-        "objective.0: give one of 'maximize' and 'minimize', like '{maximize: requests}'",
+        "objective.0: give one of 'maximize', 'minimize' and 'weighted', like '{maximize: requests}'",
     ),
     fault(
         "goal-unknown",
@@ -537,7 +548,7 @@ SCENARIO_FAULTS = [
         "solver: {name: highs,",
         "solver: {name: cplex,",
         "name: cplex",
-        "solver.name: must be 'highs' (got 'cplex')",
+        "solver.name: must be highs, cbc, cp-sat, or pulp:NAME, a solver that PuLP finds (got 'cplex')",
     ),
     fault(
         "later-version", "schema_version: 1", "schema_version: 2", "schema_version", "schema_version: must be 1 (got 2)"
@@ -670,9 +681,17 @@ SCENARIO_FAULTS = [
     fault(
         "two-models",
         "models:\n",
-        "models:\n  second: {architecture: Qwen3-32B}\n",
-        "chat:                                  # a name",
-        "models.chat: this version plans one of the models at a time; keep one per scenario",
+        "models:\n  second: {architecture: Qwen3-33B}\n",
+        "architecture: Qwen3-33B",
+        "models.second.architecture: unknown architecture 'Qwen3-33B'; did you mean 'Qwen3-32B'? "
+        "(or give the path of a config.json)",
+    ),
+    fault(
+        "weighted-and-as-much-as-fits",
+        "objective: {maximize: requests}",
+        "objective: {weighted: {cost: 0.7, ttft: 0.3}}",
+        "requests: max ",
+        "workloads.chat.requests: 'max' has no least weighted; write a rate like '12 /s', or maximize requests first",
     ),
     # YAML itself.
     fault(
@@ -1164,8 +1183,7 @@ def test_every_key_missing_from_a_config_is_named(tmp_path):
         ("calibration=texbook", "calibration: unknown calibration 'texbook'; did you mean 'textbook'?"),
         (
             "search.dp=2",
-            "search.dp: unknown field; known: ep, kv_precisions, max_num_batched_tokens, max_num_seqs, mean_running, "
-            "pp, roles, speculative_tokens, tp",
+            f"search.dp: unknown field; known: {SEARCH_FIELDS}",
         ),
     ],
 )

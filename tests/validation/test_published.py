@@ -76,7 +76,7 @@ def first(found):
 
 @pytest.fixture(scope="module")
 def setting():
-    (found,) = settings(load_scenario(QUICKSTART))
+    (found,) = settings(load_scenario(QUICKSTART, ["search.roles=[mixed]"]))
     assert found.architecture.name == "Qwen3-32B"
     assert found.hardware.name == "h100-sxm"
     return found
