@@ -10,7 +10,6 @@ from planner.columns.setting import Setting
 from planner.columns.values import multiplies_in
 from planner.schema.precision import FORMATS
 
-
 # A named deployment says "fp8", and may have scales by channel where the published checkpoint has them by block: rows
 # measured with such degrees exist.
 _BY_SCALES = ("expert_blocks_stay_whole",)
