@@ -29,6 +29,7 @@ from planner.verify import optimum as dynamic
 from planner.verify.flows import flow_violations
 
 _CP_SAT_GAP = 1e-3  # docs/adr/0010
+NO_PAIR = "parts of pairs meet the limits alone, but no two that room, links, caches and the TTFT of both allow"
 _SECOND_TIME = 120.0  # seconds that a second solver may take for its proof
 
 
@@ -149,8 +150,9 @@ def shortfall(case: Case, problem: PlanningProblem, reason: str) -> tuple[str, .
         of_load = problem._replace(table=mine, loads=(load,), limits={}, links=())
         among = f" for {load.workload}" if len(problem.loads) > 1 else ""
         able = _most_load(case, of_load)
-        if able == 0 and slo:
-            lines += [line + among for line in latency_shortfall(_alone(mine), slo)]
+        if able == 0:
+            found = latency_shortfall(_alone(mine), slo) if slo else []
+            lines += [line + among for line in found or [NO_PAIR]]
         elif load.demand is not None and able < load.demand:
             lines += load_shortfall(load.demand, dict(_reach(case, of_load, slo, able)), _unit(load.kind) + among)
     if not lines:
@@ -182,8 +184,9 @@ def together(problem: PlanningProblem) -> Iterator[str]:
     """Say what is too much where every workload alone would fit."""
     if len(problem.loads) > 1:
         yield "each workload alone would fit: together they do not"
-    if any(pool.role != "mixed" for pool in problem.table.pools):
-        yield "parts of pairs meet the limits alone, but no two that their links, caches and the TTFT of both allow"
+    for link in problem.links:
+        ends = " and ".join(link.between)
+        yield f"caches between {ends} may take {link.bandwidth:g} byte/s: with more there may be a plan"
     if problem.limits:
         asked = ", ".join(f"{name} {most:g}" for name, most in problem.limits.items())
         yield f"without the limits of the whole plan ({asked}) there may be a plan: set them aside one by one"

@@ -78,6 +78,21 @@ def test_replicas_apart_are_run_as_pairs():
     assert 0 < found["requests"].baseline <= found["requests"].plan
 
 
+def test_what_the_scenario_searches_does_not_bind_what_runs():
+    alone = {"inventory": "h100", "tp": 2, "replicas": 1}
+    apart = [{"inventory": "h100", "role": role, "replicas": 2} for role in ("prefill", "decode")]
+    for roles, running in ((["prefill", "decode"], [alone]), (["mixed"], apart)):
+        found = gains(solved(search={**CHAT["search"], "roles": roles}, baseline=running))
+        assert found["requests"].gain > 0
+
+
+def test_only_what_today_serves_is_compared():
+    chat = {**CHAT["workloads"]["chat"], "requests": "5 /s"}
+    running = [{"inventory": "h100", "workload": "one", "replicas": 1}]
+    report = solved(workloads={"one": chat, "two": chat}, objective={"minimize": "devices"}, baseline=running)
+    assert gains(report)["requests"].plan == pytest.approx(report.plan.by_workload["one"].requests_per_s)
+
+
 def test_what_misses_the_limits_at_every_load_is_unknown():
     slow = [{"inventory": "h100", "tp": 1, "replicas": 8}]
     tight = {**CHAT["workloads"]["chat"], "slo": {"ttft": "1 s", "tpot": "5 ms"}}
@@ -129,6 +144,60 @@ def test_plans_differ_by_what_was_asked_and_what_came_of_it(best, tmp_path):
     assert not data["same"]
     assert runner.invoke(app, ["diff", str(files[0]), str(files[0])]).output == "the plans are the same\n"
     assert runner.invoke(app, ["diff", str(files[0]), str(tmp_path / "none.json")]).exit_code == 2
+
+
+APART = {**CHAT["search"], "roles": ["prefill", "decode"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"limits": {"cost": "1 USD/h"}}, "without the limits of the whole plan (cost 1)"),
+        ({"inventory": {"h100": {"hardware": "h100-sxm", "devices": 1}}, "search": APART}, "no two that room"),
+        ({"links": [{"between": ["h100", "h100"], "bandwidth": "1 kB/s"}], "search": APART}, "caches between"),
+        (
+            {"engine": {"name": "vllm", "scheduler": {"policy": "request"}}, "search": APART},
+            "no configuration is legal",
+        ),
+    ],
+    ids=["cost", "room", "links", "roles"],
+)
+def test_what_cannot_be_says_why(changes, words):
+    plan = solved(**changes).plan
+    assert plan.termination.reason == "infeasible"
+    assert any(words in line for line in plan.shortfall)
+    assert not api.verify_plan(plan).reasons
+
+
+def test_a_weighted_goal_may_come_second():
+    load = {**CHAT["workloads"]["chat"], "requests": "5 /s"}
+    goals = [{"minimize": "devices"}, {"weighted": {"cost": 1, "requests": 1}}]
+    plan = solved(workloads={"chat": load}, objective=goals).plan
+    assert set(plan.later_objectives[0].best) == {"cost", "requests"}
+    assert not api.verify_plan(plan).reasons
+
+
+def test_a_worse_second_goal_is_refused():
+    load = {**CHAT["workloads"]["chat"], "requests": "5 /s"}
+    goals = [{"minimize": "devices"}, {"maximize": "requests"}]
+    plan = solved(workloads={"chat": load}, objective=goals, search=APART).plan
+    route = plan.routes[0]
+    rate = 5.0 / route.requests_per_s
+    forged = plan._replace(
+        routes=(route._replace(requests_per_s=5.0),),
+        predicted=plan.predicted._replace(
+            requests_per_s=5.0, output_tokens_per_s=plan.predicted.output_tokens_per_s * rate
+        ),
+        by_workload={
+            "chat": plan.predicted._replace(
+                requests_per_s=5.0, output_tokens_per_s=plan.predicted.output_tokens_per_s * rate
+            )
+        },
+        later_objectives=(plan.later_objectives[0]._replace(value=5.0),),
+    )
+    assert len(plan.routes) == 1
+    assert not api.verify_plan(plan).reasons
+    assert any("not optimal in requests" in reason for reason in api.verify_plan(forged).reasons)
 
 
 def test_a_solver_that_is_not_there_is_an_error_before_any_work():
