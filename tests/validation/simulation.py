@@ -128,9 +128,9 @@ def simulate_prefill(setting, configuration, rate, requests=20_000, seed=1):
     """Simulate prompts alone; return the mean TTFT [s] of the counted ones, and the share of time spent on steps.
 
     Prompts in order of arrival fill the token budget of every step; they are cut where they do not fit, as long as the
-    engine cuts them.
+    engine cuts them. A step goes through the stages one after the other, each of which works on one step at a time.
     """
-    assert configuration.pp == configuration.attention_dp == 1
+    assert configuration.attention_dp == 1
     _, eager = step_functions(setting, configuration)
     isl, budget = int(setting.workload.input_tokens), configuration.max_num_batched_tokens
     cut = configuration.prefill_policy.endswith("chunked")
@@ -138,6 +138,7 @@ def simulate_prefill(setting, configuration, rate, requests=20_000, seed=1):
     first = np.zeros(requests)
     seconds = functools.cache(lambda *batch: eager(*batch))
     now, busy, finished, computed = 0.0, 0.0, 0, 0
+    free = [0.0] * configuration.pp
     while finished < requests:
         if arrivals[finished] > now:
             now = arrivals[finished]
@@ -151,8 +152,11 @@ def simulate_prefill(setting, configuration, rate, requests=20_000, seed=1):
             attended, read = attended + part * (done + part / 2), read + done + part
             ready, place, done = (ready + 1, place + 1, 0) if done + part == isl else (ready, place, done + part)
         took = seconds(tokens, 0.0, 1.0, 0.0, tokens, attended / tokens, read, ready, tokens, 0.0)
-        now, busy = now + took, busy + took
-        first[finished : finished + ready] = now
+        done_at = now
+        for stage, since in enumerate(free):
+            done_at = free[stage] = max(done_at, since) + took
+        now, busy = free[0], busy + took
+        first[finished : finished + ready] = done_at
         finished, computed = finished + ready, done
     counted = slice(requests // 5, math.floor(requests * 0.95))
     return float((first - arrivals)[counted].mean()) + host_time(setting), busy / now
