@@ -47,7 +47,7 @@ def _table(headers: list[str], rows: list[list[str]]) -> str:
 
 def _grid() -> str:
     rows = [
-        [f"`{v.name}`", v.meaning, runs(v.values) or "from the scenario", f"`{v.scenario_field}`", v.reason]
+        [f"`{v.name}`", v.meaning, runs(v.values) or "by engine or scenario", f"`{v.scenario_field}`", v.reason]
         for v in GRID
     ]
     derived = [[f"`{name}`", source] for name, source in DERIVED]

@@ -96,7 +96,7 @@ GRID: tuple[Variable, ...] = (
         (),
         "search.overlaps",
         "fusions and overlaps that the engine has and leaves off",
-        "none, each alone, and all of them",
+        "as the engine sets them: what the others would gain is assumed, not measured; with `any`, each alone and all",
     ),
     Variable(
         "mean_running",
