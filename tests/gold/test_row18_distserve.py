@@ -28,7 +28,7 @@ def ttft(pp, step):
     given = {"chunk_step": step, "full_step": step, "chunk": s.isl, "filled": s.isl}
     while known := {x for x in expression.free_symbols if str(x) in given or sympy.Symbol(str(x)) in of}:
         expression = expression.subs({x: given.get(str(x), of.get(sympy.Symbol(str(x)))) for x in known})
-    expression = expression.subs({s.host_request: 0, s.host_prompt_token: 0, s.pp: pp, s.busy: R * step})
+    expression = expression.subs({s.host_request: 0, s.host_prompt_token: 0, s.pp: pp, s.dp: 1, s.busy: R * step})
     return expression.replace(lambda e: type(e).__name__ == "Larger", lambda e: sympy.Max(*e.args))
 
 
