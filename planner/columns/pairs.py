@@ -197,9 +197,16 @@ class _Group:
     def _eff(self, k: _Kinds) -> Floats:
         """Return transfers [s], 0 where neither side's links can ever be too busy, whomever it is paired with."""
         longest = np.where(k.fits, k.seconds, 0.0)
-        quick = longest <= self._idle_seconds()
-        here, there = np.all(quick, axis=1, keepdims=True), np.all(quick, axis=0, keepdims=True)
-        return np.where(here & there, 0.0, k.seconds)
+        here = longest.max(axis=1) * self._busiest(self.prefill, k.fits.shape[0]) <= self.load
+        there = longest.max(axis=0) * self._busiest(self.decode, k.fits.shape[1]) <= self.load
+        return np.where(here[:, None] & there[None, :], 0.0, k.seconds)
+
+    def _busiest(self, side: _Side, kinds: int) -> Floats:
+        """Return the most caches that a rank of each kind can be asked to move [1/s], shape (kinds,)."""
+        found = np.zeros(kinds)
+        rates = self.table.figures["rate"][side.columns] / self.table.axes["attention_dp"][side.columns]
+        np.maximum.at(found, side.kind, rates)
+        return found
 
     def _expanded(self) -> Routes:
         k, f = self.kinds, self.table.figures
