@@ -4,9 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.columns.engine_rules import ENGINE_RULES as ENGINE_RULES
-from planner.columns.engine_rules import LegalityRule as LegalityRule
-from planner.columns.engine_rules import Values, engine_rules, gigabytes
+from planner.columns.engine_rules import LegalityRule, Values, engine_rules, gigabytes
 from planner.columns.setting import Setting
 from planner.columns.values import multiplies_in
 from planner.schema.precision import FORMATS

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.columns.engine_rules import LegalityRule
 from planner.columns.evaluate import Axes, figures
 from planner.columns.grid import TTFT_SHARES
-from planner.columns.legality import LegalityRule, limits, rules
+from planner.columns.legality import limits, rules
 from planner.columns.memory import ledger
 from planner.columns.setting import Setting
 from planner.table import DECIDED, FIGURES, ColumnTable, Floats, Ints, Rejection

@@ -34,9 +34,9 @@ def prune(
     of the grid.
     """
     kept = [_front(table, value, columns, ttft=ttft if ttft_limited else "") for columns in _alike(table)]
-    left = table.take(np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.int64))
-    worth = value[np.sort(np.concatenate(kept))] if kept else np.zeros(0)
-    return left.take(np.nonzero(~_outnumbered(left, worth, stocks))[0])
+    rows = np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.int64)
+    left = table.take(rows)
+    return left.take(np.nonzero(~_outnumbered(left, value[rows], stocks))[0])
 
 
 def _outnumbered(table: ColumnTable, value: Floats, stocks: Mapping[str, Stock]) -> NDArray[np.bool_]:

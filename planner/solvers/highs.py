@@ -9,6 +9,7 @@ import numpy as np
 from planner.errors import InternalError
 from planner.milp.check import rounded, violations
 from planner.milp.model import INFINITY, Milp, SolveResult, Termination, sparse
+from planner.solvers import without_variables
 
 _FEASIBILITY = 1e-9
 _SEED = 0
@@ -39,7 +40,7 @@ class Highs:
             InternalError: HiGHS failed, or its answer breaks the problem.
         """
         if not milp.variables:
-            return _without_variables(milp)
+            return without_variables(milp, self.name)
         solver = highspy.Highs()
         for option, setting in (
             ("output_flag", False),
@@ -55,14 +56,6 @@ class Highs:
         solver.passModel(_lp(milp))
         solver.run()
         return _result(milp, solver, relative_gap)
-
-
-def _without_variables(milp: Milp) -> SolveResult:
-    """Nothing to choose: the rows hold as they stand, or never."""
-    nothing = np.zeros(0)
-    if violations(milp, nothing):
-        return SolveResult(Termination("infeasible"), solver="highs")
-    return SolveResult(Termination("optimal"), nothing, 0.0, 0.0, "highs")
 
 
 def _lp(milp: Milp) -> Any:

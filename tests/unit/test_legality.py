@@ -11,10 +11,11 @@ import pytest
 from planner import resources
 from planner.catalog import engine_names, load_engine, load_scenario
 from planner.catalog.case import node_sizes
+from planner.columns.engine_rules import ENGINE_RULES
 from planner.columns.enumerate import grid_table
 from planner.columns.evaluate import figures
 from planner.columns.grid import encode, searched_values, sequence_limits
-from planner.columns.legality import DEVICE_RULES, ENGINE_RULES, LOAD_RULES, MEMORY_RULE, rules
+from planner.columns.legality import DEVICE_RULES, LOAD_RULES, MEMORY_RULE, rules
 from planner.columns.mesh import Context, values_of
 from planner.columns.pricing import price
 from planner.columns.setting import settings
