@@ -1,26 +1,44 @@
-"""Latencies of a replica under a closed loop: N clients that send their next request when the last one is answered.
+"""The fixed point of a closed loop: N clients that send their next request when the last one is answered.
 
-Benchmarks load engines so. Requests decoding at once follow from Little's law, b = N·R/(TTFT + R) with R the time of
-decoding, and both times depend on b: a fixed point, reached by damped steps. The steps are those of the open loop; only
-the waiting differs.
+The expressions are those of ``planner.costs.closed_loop``; here the requests that decode at once are found by damped
+steps. Rows of one structure are solved together, whatever device, engine and model each has.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from planner.columns.evaluate import figures
+from planner.columns.evaluate import bounding_figures, structure_of, symbol_values
 from planner.columns.memory import ledger
 from planner.columns.setting import Setting
+from planner.costs.compile import compiled
 from planner.table import Floats
 
 _MOST_ROUNDS = 100
 _DAMPING = 0.5
+_STEEPEST = 0.9  # slope of the loop up to which a secant is trusted
 _CLOSE = 1e-7  # relative change of the requests decoding at which the fixed point is reached
-_LEAST = 1e-3  # requests decoding: keeps the steps defined where hardly any do
-_SATURATED = 0.95  # load at which a mean wait stops to grow: the clients are not endless
+LEAST = 1e-3  # requests decoding: keeps the steps defined where hardly any do
+
+Kernel = Callable[..., Any]
+
+
+class Loop(NamedTuple):
+    """Rows of one structure under a closed loop, one value of every symbol per row, shape (C,).
+
+    ``ladder``: sizes of captured graphs in rising order, filled up with infinity, shape (C, sizes). ``values`` leave
+    out what follows from the requests decoding.
+    """
+
+    structure: tuple[tuple[str, ...], tuple[str, ...], str]
+    values: dict[str, Floats]
+    ladder: Floats
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.ladder)
 
 
 class Latencies(NamedTuple):
@@ -35,7 +53,15 @@ class Latencies(NamedTuple):
 def closed_loop(
     setting: Setting, axes: Mapping[str, Floats], clients: Floats, max_num_seqs: Floats, lockstep: Floats
 ) -> Latencies:
-    """Return the latencies that ``clients`` see.
+    """Return the latencies that ``clients`` see; see ``loop_of`` for the arguments."""
+    loop = loop_of(setting, axes, clients, max_num_seqs, lockstep)
+    return latencies(loop, compiled(*loop.structure, "loop"), loop.values)
+
+
+def loop_of(
+    setting: Setting, axes: Mapping[str, Floats], clients: Floats, max_num_seqs: Floats, lockstep: Floats
+) -> Loop:
+    """Return the rows of one setting.
 
     Args:
         setting: what stays fixed.
@@ -44,78 +70,102 @@ def closed_loop(
         max_num_seqs: requests an attention rank admits, shape (C,).
         lockstep: 1 where all requests have the same length, else 0, shape (C,).
     """
-    axes = {**axes, "batch_varies": np.zeros(1)}
-    running = np.maximum(np.minimum(clients, max_num_seqs * axes["attention_dp"]), _LEAST)
+    dp = axes["attention_dp"]
+    admitted = np.minimum(clients, max_num_seqs * dp)
+    full = {**axes, "batch_varies": np.zeros(1), "mean_running": np.maximum(admitted, LEAST)}
     waves = (lockstep > 0) & (setting.engine.scheduling.prefill.value == "separate")
-    with np.errstate(all="ignore"):  # what makes no sense comes out as NaN
-        return _settled(setting, axes, clients, max_num_seqs, running, waves)
+    sizes = bounding_figures(setting, full)
+    each = np.where(waves, sizes["kv_request_bytes"], sizes["kv_mean_request_bytes"])
+    free = np.maximum(ledger(setting, sizes, axes, max_num_seqs)["kv_cache_bytes"], 0.0)
+    admitted = np.minimum(admitted, free / each * dp)
+    values = symbol_values(setting, full) | {"clients": clients, "admitted": admitted, "in_waves": waves.astype(float)}
+    values["lockstep"] = lockstep
+    whole = {name: np.broadcast_to(np.asarray(v, dtype=float), clients.shape) for name, v in values.items()}
+    captured = np.array(sorted(setting.engine.graph_capture_sizes.value), dtype=float)
+    return Loop(structure_of(setting), whole, np.broadcast_to(captured, (len(clients), len(captured))))
 
 
-def _settled(
-    setting: Setting,
-    axes: Mapping[str, Floats],
-    clients: Floats,
-    max_num_seqs: Floats,
-    running: Floats,
-    waves: NDArray[np.bool_],
-) -> Latencies:
-    """Step to the fixed point from ``running`` requests."""
-    dp, osl = axes["attention_dp"], axes["osl"]
-    for _ in range(_MOST_ROUNDS):
-        found = figures(setting, {**axes, "mean_running": running})
-        each = np.where(waves, found["kv_request_bytes"], found["kv_mean_request_bytes"])
-        room = _held(setting, axes, found, max_num_seqs, each) * dp
-        admitted = np.minimum(np.minimum(clients, max_num_seqs * dp), room)
-        # In waves everyone decodes at once, whatever the mean over time.
-        crest = figures(setting, {**axes, "mean_running": np.maximum(admitted, _LEAST)}) if waves.any() else found
-        ttft, tpot = _latencies(setting, found, crest["decode_seconds"], axes, admitted, waves)
-        decoding = (osl - 1) * tpot
-        target = np.maximum(admitted * decoding / (ttft + decoding), _LEAST)
-        moved = np.nanmax(np.abs(target - running) / running, initial=0.0)
-        running = _DAMPING * running + (1 - _DAMPING) * target
-        if moved < _CLOSE:
-            break
-    turned_away = (clients / np.maximum(admitted, _LEAST) - 1) * (ttft + decoding)
-    return Latencies(ttft + turned_away, tpot, running, admitted)
+def join(loops: Sequence[Loop]) -> Loop:
+    """Return the rows of loops of one structure, one after the other."""
+    longest = max(loop.ladder.shape[1] for loop in loops)
+    ladders = [np.pad(p.ladder, ((0, 0), (0, longest - p.ladder.shape[1])), constant_values=np.inf) for p in loops]
+    values = {name: np.concatenate([loop.values[name] for loop in loops]) for name in loops[0].values}
+    return Loop(loops[0].structure, values, np.concatenate(ladders))
 
 
-def _held(
-    setting: Setting, axes: Mapping[str, Floats], found: Mapping[str, Floats], max_num_seqs: Floats, each: Floats
-) -> Floats:
-    """Requests of ``each`` byte that fit an attention rank at once: none where the weights leave no room."""
-    free = ledger(setting, found, axes, max_num_seqs)["kv_cache_bytes"]
-    return np.maximum(free, 0.0) / each
+def latencies(loop: Loop, kernel: Kernel, values: Mapping[str, Floats], start: Floats | None = None) -> Latencies:
+    """Step to the fixed point.
 
-
-def _latencies(
-    setting: Setting,
-    found: Mapping[str, Floats],
-    crest: Floats,
-    axes: Mapping[str, Floats],
-    admitted: Floats,
-    waves: NDArray[np.bool_],
-) -> tuple[Floats, Floats]:
-    """TTFT and TPOT [s] of the admitted requests.
-
-    TTFT is the host's time, prefill, the step that is running, and the prompts before it. Prompts of other clients come
-    before this one as in M/D/1; and clients that started together, or were answered together, come back together: a
-    share of the wait that all of them in one burst would see, (N − 1)/2 services.
-
-    Where prompts go before decodes and all requests have one length, the burst never dissolves: all are prefilled,
-    then all decode, then all are answered at once (``waves``). A request then waits for half of the others' prompts
-    before its first token, and its decoding for the other half; ``crest`` is a decode step with all of them [s].
+    Args:
+        loop: the rows.
+        kernel: the compiled expressions of a closed loop.
+        values: of every symbol, those of the loop or others for the same rows.
+        start: requests decoding to start from, shape (C,); all that are admitted where not given.
     """
-    scheduling = setting.efficiencies.scheduling
-    service, prefill = found["prompt_service_seconds"], found["prompt_seconds"]
-    alone = found["host_request_seconds"] + prefill + found["residual_seconds"]
-    tpot = found["tpot_steady"] * np.ones_like(admitted)
-    peers = np.maximum(admitted / axes["attention_dp"] - 1, 0.0)
-    # A client has one request at a time, so those of the others load the rank.
-    busy = np.minimum(peers * service / (alone + (axes["osl"] - 1) * tpot + peers * service), _SATURATED)
-    queue = np.minimum(busy / (2 * (1 - busy)), peers) * service
-    together = (scheduling.closed_loop_burst.value + scheduling.closed_loop_waves.value * busy) * peers / 2 * service
-    half = peers / 2 * service
-    in_waves = found["host_request_seconds"] + prefill + half, crest + half / axes["osl"]
-    steady = alone + queue + together, tpot
-    ttft, tpot = (np.where(waves, wave, usual) for wave, usual in zip(in_waves, steady, strict=True))
+    admitted = np.maximum(values["admitted"], LEAST)
+    running = admitted if start is None else start
+    given = {**values, "admitted": admitted, **_padded(loop, values, admitted, "crest_batch", "crest_captured")}
+    with np.errstate(all="ignore"):  # what makes no sense comes out as NaN
+        before: tuple[Floats, Floats] | None = None
+        for _ in range(_MOST_ROUNDS):
+            found = kernel(**given | at(loop, values, running))
+            target = found["next_running"]
+            moved = np.abs(target - running) / running
+            if np.nanmax(moved, initial=0.0) < _CLOSE:
+                break
+            running, before = _next(running, target, before), (running, target)
+    ttft, tpot = (np.broadcast_to(found[name], admitted.shape) for name in ("ttft", "tpot"))
+    return Latencies(ttft, tpot, running, values["admitted"])
+
+
+def _next(running: Floats, target: Floats, before: tuple[Floats, Floats] | None) -> Floats:
+    """Return a better guess: where a secant through the last two rounds meets the fixed point, else half way.
+
+    Wegstein, CACM 1(6), 1958. Steps of padding break the secant; half a step still comes closer.
+    """
+    half = _DAMPING * running + (1 - _DAMPING) * target
+    if before is None:
+        return half
+    slope = (target - before[1]) / (running - before[0])
+    trusted = np.isfinite(slope) & (np.abs(slope) < _STEEPEST)
+    return np.where(trusted, running + (target - running) / (1 - np.where(trusted, slope, 0.0)), half)
+
+
+def slopes(
+    loop: Loop, kernel: Kernel, values: Mapping[str, Floats], found: Latencies, wrt: Sequence[str]
+) -> tuple[Floats, Floats]:
+    """Return derivatives of ttft and tpot by symbols at the fixed point, shape (len(wrt), C) each.
+
+    The requests decoding follow the symbols: with b = g(b, x), db/dx = (∂g/∂x)/(1 − ∂g/∂b) (implicit functions).
+
+    Args:
+        loop: the rows.
+        kernel: the compiled gradient of a closed loop by ``wrt`` and then ``running``.
+        values: as for ``latencies``.
+        found: its answer.
+        wrt: the symbols.
+    """
+    admitted = np.maximum(values["admitted"], LEAST)
+    given = {**values, "admitted": admitted, **_padded(loop, values, admitted, "crest_batch", "crest_captured")}
+    with np.errstate(all="ignore"):
+        _, by = kernel(**given | at(loop, values, found.running))
+        shape = (len(wrt) + 1, loop.rows)
+        full = {name: np.broadcast_to(slope, shape) for name, slope in by.items()}
+        moves = full["next_running"][:-1] / (1 - full["next_running"][-1])
+        ttft, tpot = (full[name][:-1] + full[name][-1] * moves for name in ("ttft", "tpot"))
     return ttft, tpot
+
+
+def at(loop: Loop, values: Mapping[str, Floats], running: Floats) -> dict[str, Floats]:
+    """Return what follows from the requests decoding."""
+    return {"running": running, **_padded(loop, values, running, "padded_batch", "captured")}
+
+
+def _padded(loop: Loop, values: Mapping[str, Floats], running: Floats, batch: str, captured: str) -> dict[str, Floats]:
+    """Return the requests of a decode step padded to the next captured graph, and 1 where there is one, else 0."""
+    per_request = 1 + values["drafts"]
+    rows = running / (values["pp"] * values["dp"]) * per_request
+    index = (loop.ladder < rows[:, None]).sum(axis=1)
+    sizes = np.take_along_axis(loop.ladder, np.minimum(index, loop.ladder.shape[1] - 1)[:, None], axis=1)[:, 0]
+    fits = (index < loop.ladder.shape[1]) & np.isfinite(sizes)
+    return {batch: np.where(fits, sizes, rows) / per_request, captured: fits.astype(float)}

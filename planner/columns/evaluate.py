@@ -64,21 +64,18 @@ def symbol_values(setting: Setting, axes: Axes) -> dict[str, Any]:
     tp, pp, ep = axes["tp"], axes["pp"], axes["ep"]
     dp, drafts = axes.get("attention_dp", _ONE), axes.get("speculative_tokens", _NONE)
     running = axes["mean_running"]
-    latency = setting.efficiencies.latency
     weights = axes["weight_precision"].astype(int)
     per_request = 1 + drafts
     rows, captured = padded(running / (pp * dp) * per_request, setting.engine.graph_capture_sizes.value)
     return {
         **architecture_values(setting.architecture, pp),
-        **efficiency_values(setting.efficiencies),
+        **efficiency_symbols(setting, axes),
         **hardware_values(setting.hardware),
-        **precision_values(setting, weights, axes["kv_precision"].astype(int)),
         **engine_values(setting.engine, setting.engine_version),
         **_asked(axes),
         **_alone(setting, drafts),
         **fusion_values(setting, weights, tp, dp, axes.get("overlaps", _NONE)),
         **choice_values(setting),
-        **links(setting.hardware, latency.collective.value, tp, pp, dp, least_far=latency.far_message.value),
         **({"all_to_all": axes["all_to_all"]} if "all_to_all" in axes else {}),
         "tp": tp,
         "pp": pp,
@@ -99,9 +96,23 @@ def symbol_values(setting: Setting, axes: Axes) -> dict[str, Any]:
         "osl": axes.get("osl", setting.workload.output_tokens),
         "longest": float(setting.max_model_len),
         "batch_varies": axes.get("batch_varies", _ONE),
+    }
+
+
+def efficiency_symbols(setting: Setting, axes: Axes) -> dict[str, Any]:
+    """Return the symbols of ``symbol_values`` that efficiencies have a part in."""
+    latency = setting.efficiencies.latency
+    dp = axes.get("attention_dp", _ONE)
+    return {
+        **efficiency_values(setting.efficiencies),
+        **precision_values(setting, axes["weight_precision"].astype(int), axes["kv_precision"].astype(int)),
+        **links(
+            setting.hardware, latency.collective.value, axes["tp"], axes["pp"], dp,
+            least_far=latency.far_message.value,
+        ),
         "hot_share": setting.expert_load.hot_share,
         "hot_load": setting.expert_load.hot_load,
-    }
+    }  # fmt: skip
 
 
 def _alone(setting: Setting, drafts: Floats) -> dict[str, Floats]:

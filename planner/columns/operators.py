@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from planner.catalog import load_architecture, load_efficiencies, load_engine, load_hardware
+from planner.catalog import load_architecture, load_calibration, load_engine, load_hardware
 from planner.catalog.rows import read_acceptance
 from planner.columns.deployable import Degrees, why_not
 from planner.columns.evaluate import figures, structure_of, symbol_values
@@ -20,6 +20,7 @@ from planner.columns.topology import group_bandwidth, links
 from planner.columns.values import efficiency_values, exchanges_all_to_all, hardware_values, multiplies_in, part_values
 from planner.costs.breakdown import LayerCost
 from planner.errors import InputError
+from planner.posterior import Posterior
 from planner.schema.efficiency import Efficiencies
 from planner.schema.hardware import Hardware
 from planner.schema.precision import FORMATS, Precision
@@ -99,7 +100,7 @@ def expert_exchange_seconds(
 def transfer_seconds(*, hardware: str, efficiencies: str, size: float, scope: str) -> float:
     """Return the time to send ``size`` byte one way to another device, ``scale-up`` or ``scale-out`` [s]."""
     device = load_hardware(hardware).value
-    reached = load_efficiencies(efficiencies).value
+    reached = _reached(efficiencies, device)
     latency = reached.latency.collective.value
     if scope == "scale-out":
         rate, network = device.scale_out.bandwidth.value, device.scale_out
@@ -306,7 +307,7 @@ def _assembled(
     captured = requests > 0 and values["captured"] > 0
     device = work if captured else float(np.cbrt(work**3 + launches**3))
     host = values["host_step"] + values["host_sequence"] * requests
-    total = max(device, host) if values["host_overlap"] else device + host
+    total = max(device + values["host_exposed"] * host, host) if values["host_overlap"] else device + host
     return StepCosts(
         layers=layers,
         captured=captured,
@@ -318,7 +319,7 @@ def _assembled(
         launch_seconds=device - work,
         draft_seconds=draft,
         host_seconds=host,
-        seconds=pp * total,
+        seconds=pp * total * values["step_scale"],
         engine_names=called,
     )
 
@@ -342,15 +343,20 @@ def _batch(
 
 
 def _setting(hardware: str, efficiencies: str, model: str, backend: str, acceptance: tuple[float, ...] = ()) -> Setting:
-    engine = load_engine(backend).value
+    engine, device = load_engine(backend).value, load_hardware(hardware).value
     return lone_setting(
         load_architecture(model).value,
-        load_hardware(hardware).value,
+        device,
         engine,
         engine.versions[-1],
-        load_efficiencies(efficiencies).value,
+        _reached(efficiencies, device, engine.name),
         acceptance=acceptance,
     )
+
+
+def _reached(efficiencies: str, device: Hardware, engine: str = "") -> Efficiencies:
+    """Return what a calibration says of a device, and of an engine on it where one is named."""
+    return Posterior.of(load_calibration(efficiencies).value).efficiencies(device.name, engine)
 
 
 def _axes(
@@ -380,7 +386,7 @@ def _device(
 ) -> tuple[Hardware, dict[str, float]]:
     """Return a device and the values of every symbol that operators without a model need."""
     device: Hardware = load_hardware(hardware).value
-    reached: Efficiencies = load_efficiencies(efficiencies).value
+    reached = _reached(efficiencies, device)
     if multiplies_in(device, precision) is None:
         raise InputError.single("precision", f"{device.name} does not multiply in {precision}")
     latency = reached.latency

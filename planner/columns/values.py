@@ -90,11 +90,22 @@ def efficiency_values(e: Efficiencies) -> dict[str, float]:
         "gated_delta_floor": e.latency.gated_delta_layer.value,
         "dense_ffn_floor": e.latency.dense_ffn_layer.value,
         "moe_ffn_floor": e.latency.moe_ffn_layer.value,
+        "quantise_floor": e.latency.quantise.value,
         "eager_floor": e.latency.eager_layer.value,
         "host_step": e.host.step.value,
         "host_sequence": e.host.sequence.value,
         "host_request": e.host.request.value,
         "host_prompt_token": e.host.prompt_token.value,
+        "host_exposed": e.host.exposed.value,
+        "prompt_interference": e.scheduling.prompt_interference.value,
+        "burst_share": e.scheduling.closed_loop_burst.value,
+        "return_share": e.scheduling.closed_loop_waves.value,
+        "equal_burst_share": e.scheduling.equal_burst.value,
+        "wave_share": e.scheduling.wave.value,
+        "turn_share": e.scheduling.turn.value,
+        "burst_growth": e.scheduling.burst_growth.value,
+        "step_scale": e.scale.step.value,
+        "ttft_scale": e.scale.ttft.value,
         "occupancy_sigmas": sigmas,
         "overflow_share": math.erfc(sigmas / math.sqrt(2)) / 2,
     }
@@ -123,6 +134,8 @@ def precision_values(setting: Setting, weight: Ints, kv: Ints) -> dict[str, Floa
     for part, symbol in (("attention", "attention"), ("ffn", "ffn"), ("experts", "expert")):
         names: list[Precision] = [getattr(formats[p], part) if p in formats else p for p in FORMATS]
         columns = np.array([part_values(setting.hardware, setting.efficiencies, name, part) for name in names])
+        narrow = [float(multiplies_in(setting.hardware, name) not in (None, "bf16")) for name in names]
+        values[f"{part}_narrow"] = np.array(narrow)[weight]
         share = {"attention": "projections", "ffn": "ffn", "experts": "experts"}[part]
         values[f"{symbol}_weight_bytes"] = columns[weight, 0]
         values[f"{symbol}_flops"] = columns[weight, 1]
@@ -165,7 +178,11 @@ def part_values(hardware: Hardware, e: Efficiencies, name: Precision, part: str)
         "int8": e.compute.gemm_int8.value,
         "fp4": e.compute.gemm_fp4.value,
     }
-    narrow = {"int4": e.bandwidth.int4_weights.value, "fp4": e.bandwidth.fp4_weights.value}.get(name, 1.0)
+    narrow = {
+        "int4": e.bandwidth.int4_weights.value,
+        "fp8": e.bandwidth.fp8_weights.value,
+        "fp4": e.bandwidth.fp4_weights.value,
+    }.get(name, 1.0)
     mbu = (e.bandwidth.experts if part == "experts" else e.bandwidth.weights).value * narrow
     reached = e.compute.experts.value if part == "experts" else mfu[compute]
     return FORMATS[name].bytes_per_value, hardware.peak_flops[compute].value, reached, mbu

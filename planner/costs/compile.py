@@ -24,20 +24,24 @@ Kernel = Callable[..., Arrays]
 
 
 @functools.cache
-def compiled(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str = "mixed") -> Kernel:
+def compiled(
+    attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str = "mixed", wrt: tuple[str, ...] = ()
+) -> Kernel:
     """Return the cost function of a structure for a role: mixed (or its bounds), prefill, decode, or for a transfer.
 
     It takes every symbol of the table by name (numbers or arrays that broadcast together) and returns the figures by
-    name: those of ``serving.expressions``, for a transfer those of ``disaggregated.transfer_expressions``.
+    name: those of ``serving.expressions``, for a transfer those of ``disaggregated.transfer_expressions``. With symbols
+    ``wrt`` it returns the derivatives of each figure by them as well, see ``codegen.gradient_source``.
 
     Raises:
         InternalError: the expressions hold a symbol the table does not define.
     """
-    name = "_".join(("costs", role, *attention, *ffn, device, _fingerprint()))
+    slopes = (hashlib.sha256(",".join(wrt).encode()).hexdigest()[:8],) if wrt else ()
+    name = "_".join(("costs", role, *slopes, *attention, *ffn, device, _fingerprint()))
     path = _cache_folder()
     file = path / f"{name}.py" if path else None
     if file is None or not file.is_file():
-        source = _generate(attention, ffn, device, role)
+        source = _generate(attention, ffn, device, role, wrt)
         if file is None or not _write(file, source):
             return _execute(source)
     return _import(name, file)
@@ -100,9 +104,9 @@ def _execute(source: str) -> Kernel:
     return kernel
 
 
-def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str) -> str:
+def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str, wrt: tuple[str, ...]) -> str:
     """Return Python source of the cost function (imports SymPy: a cold run only)."""
-    from planner.costs import codegen, disaggregated, serving
+    from planner.costs import closed_loop, codegen, disaggregated, serving
     from planner.costs.structure import Structure
 
     expressions = {
@@ -110,6 +114,8 @@ def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, rol
         "bounds": serving.bounding_expressions,
         "prefill": disaggregated.prefill_expressions,
         "decode": disaggregated.decode_expressions,
+        "loop": closed_loop.loop_expressions,
         "transfer": disaggregated.transfer_expressions,
     }
-    return codegen.source(expressions[role](Structure(attention, ffn, device)))
+    wanted = expressions[role](Structure(attention, ffn, device))
+    return codegen.gradient_source(wanted, wrt) if wrt else codegen.source(wanted)

@@ -47,7 +47,7 @@ def _batched(
     structure: Structure,
     figures: dict[str, sympy.Expr],
     decoding: sympy.Expr,
-    first: "_FirstToken",
+    first: "FirstToken",
     define: Definitions,
 ) -> dict[str, sympy.Expr]:
     """Return the figures with those of request-level batching, where that is the policy."""
@@ -62,21 +62,18 @@ def _batched(
 
 
 def _latencies(structure: Structure, define: Definitions) -> dict[str, sympy.Expr]:
-    load = _load(define)
-    steps = _steps(structure, load, define)
+    load = load_of(define)
+    steps = steps_of(structure, load, define)
     decode, mixed = steps.decode, steps.mixed
 
-    # With p stages, p micro-batches go round and none overtakes: a round takes p times its longest step, so one
-    # prompt slows all of them (the bubbles of Sarathi-Serve, OSDI 2024, §3.3). So do d attention ranks in lock step.
-    slowed = 1 - (1 - load.mixed_share) ** (s.pp * s.dp)
-    fluid = define("fluid_step", decode.total + slowed * (mixed.total - decode.total))
+    fluid = mean_step(load, steps, define)
     spread = spread_of(structure, define("stretch", fluid / decode.total), define)
     preempted, swaps = preemption(structure, steps.full, load.budget, define)
     tpot_fluid = s.pp * fluid / s.accepted
     tpot = define("tpot_mean", tpot_fluid + s.pp * decode.total / s.accepted * spread.slowdown + preempted)
     rate = define("replica_rate", s.running / (tpot * (s.osl - 1)))
 
-    first = _first_token(load, steps, rate, define)
+    first = first_token(load, steps, rate, define)
     prefilling = define("prefilling", Larger(1, rate / s.dp * first.prefill))
     slots = define("slots", slots_for(prefilling, spread.dispersion))
     figures = {
@@ -103,8 +100,18 @@ def _latencies(structure: Structure, define: Definitions) -> dict[str, sympy.Exp
     return _batched(structure, figures, s.pp * decode.total, first, define)
 
 
+def mean_step(load: "Load", steps: "Steps", define: Definitions) -> sympy.Expr:
+    """Time of the mean step [s].
+
+    With p stages, p micro-batches go round and none overtakes: a round takes p times its longest step, so one prompt
+    slows all of them (the bubbles of Sarathi-Serve, OSDI 2024, §3.3). So do d attention ranks in lock step.
+    """
+    slowed = s.prompt_interference * (1 - (1 - load.mixed_share) ** (s.pp * s.dp))
+    return define("fluid_step", steps.decode.total + slowed * (steps.mixed.total - steps.decode.total))
+
+
 @dataclass(frozen=True, slots=True)
-class _FirstToken:
+class FirstToken:
     """Parts of TTFT [s], and the share of its time that a rank works on prompts.
 
     ``service``: of one prompt among many; ``residual``: of the step that is running; ``prefill``: of one prompt alone.
@@ -118,7 +125,7 @@ class _FirstToken:
     host: sympy.Expr
 
 
-def _first_token(load: "_Load", steps: "_Steps", rate: sympy.Expr, define: Definitions) -> _FirstToken:
+def first_token(load: "Load", steps: "Steps", rate: sympy.Expr, define: Definitions) -> FirstToken:
     """What a request waits for.
 
     Prompts queue for the budget of their rank: M/D/1 with the service time of a prompt at full budget (DistServe,
@@ -136,11 +143,13 @@ def _first_token(load: "_Load", steps: "_Steps", rate: sympy.Expr, define: Defin
     wait = busy * service / (2 * (1 - busy)) + residual + straddle
     prefill = define("prefill_time", Larger(1, s.isl / load.chunk) * mixed.total * s.pp)
     host = define("host_time", s.host_request + s.host_prompt_token * s.isl)
-    return _FirstToken(define("ttft_mean", host + wait + prefill), busy, service, residual, prefill, host)
+    return FirstToken(
+        define("ttft_mean", s.ttft_scale * (host + wait + prefill)), busy, service, residual, prefill, host
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Load:
+class Load:
     """Prompt tokens of a step on one stage of one attention rank.
 
     ``budget``: room beside the decoding requests. ``inflow``: what must be prefilled per step so that as many
@@ -155,7 +164,8 @@ class _Load:
     group: sympy.Expr
 
 
-def _load(define: Definitions) -> _Load:
+def load_of(define: Definitions) -> Load:
+    """Return the prompt tokens of a step."""
     decoding = rank_running()
     rows = decoding * (1 + s.drafts)
     room = s.token_budget - either(s.mixed_steps, rows, 0)
@@ -169,11 +179,11 @@ def _load(define: Definitions) -> _Load:
     chunk = define("chunk", either(s.chunked, filled, s.isl * prompts))
     share = define("mixed_share", Smaller(1, inflow / chunk))
     group = define("group_chunk", s.dp * inflow / (1 - (1 - share) ** s.dp))
-    return _Load(budget, inflow, chunk, share, group)
+    return Load(budget, inflow, chunk, share, group)
 
 
 @dataclass(frozen=True, slots=True)
-class _Steps:
+class Steps:
     """A decode step, a step with the usual chunk, and times of a full step and of the worst one."""
 
     decode: Step
@@ -182,7 +192,8 @@ class _Steps:
     worst: sympy.Expr
 
 
-def _steps(structure: Structure, load: _Load, define: Definitions) -> _Steps:
+def steps_of(structure: Structure, load: Load, define: Definitions) -> Steps:
+    """Return the steps that a replica runs."""
     draft = define("draft_step", s.drafts * draft_seconds(structure))
     decode = step_of(structure, decode_batch(s.padded_batch, s.running), "decode", define, s.captured, draft)
     chunk = step_of(structure, _prompts(load.chunk, load.group), "chunk", define, ZERO, s.mixed_steps * draft)
@@ -199,10 +210,10 @@ def _steps(structure: Structure, load: _Load, define: Definitions) -> _Steps:
         {name: stalled_resource(chunk.resources[name], decode.resources[name]) for name in RESOURCES},
         stalled_resource(chunk.attention, decode.attention),
     )
-    return _Steps(decode, mixed, full.total, define("worst_token_step", stalled(worst.total)))
+    return Steps(decode, mixed, full.total, define("worst_token_step", stalled(worst.total)))
 
 
-def _crowded(load: _Load) -> sympy.Expr:
+def _crowded(load: Load) -> sympy.Expr:
     """Prompt tokens of a crowded step, within the budget: z standard deviations of the prompts that come per step."""
     likely = load.inflow + s.occupancy_sigmas * sympy.sqrt(load.inflow * s.isl)
     return Larger(load.chunk, Smaller(load.budget, likely))

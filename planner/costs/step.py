@@ -153,8 +153,9 @@ def stage_step(structure: Structure, batch: Batch, *, captured: sympy.Expr, draf
         alone("latency") + either(captured, floors, Larger(floors, launches)), host,
     )  # fmt: skip
     kernels = [(timed.layers, t) for timed in layers for o, t in timed.operators if o.name in ATTENTION_KERNELS]
+    ahead = Larger(busy + s.host_exposed * host, host)
     return Step(
-        total=either(s.host_overlap, Larger(busy, host), busy + host),
+        total=s.step_scale * either(s.host_overlap, ahead, busy + host),
         resources=dict(zip(RESOURCES, values, strict=True)),
         attention=sum((count * time.total for count, time in kernels), ZERO),
     )

@@ -106,6 +106,11 @@ ffn_weight_bytes = _precision(
     "ffn_weight_bytes", "s_f", "byte", "bytes of one weight of dense layers and shared experts"
 )
 expert_weight_bytes = _precision("expert_weight_bytes", "s_e", "byte", "bytes of one expert weight")
+attention_narrow = _precision(
+    "attention_narrow", "n_a", "1", "1 where attention projections multiply in less than 16 bit, else 0"
+)
+ffn_narrow = _precision("ffn_narrow", "n_f", "1", "1 where dense feed-forward products do, else 0")
+experts_narrow = _precision("experts_narrow", "n_e", "1", "1 where the experts' products do, else 0")
 kv_bytes = _precision("kv_bytes", "s_{kv}", "byte", "bytes of one cached key or value")
 index_bytes = _precision("index_bytes", "s_i", "byte", "bytes of one cached indexer key value, scale included")
 state_bytes = _precision("state_bytes", r"s_{\Delta}", "byte", "bytes of one value of a linear-attention state")
@@ -132,6 +137,15 @@ padded_batch = _configuration(
     "padded_batch", "b_g", "1", "decoding requests of a step after padding to a captured graph"
 )
 captured = _configuration("captured", "g", "1", "1 where a decode step fits a captured graph, else 0")
+admitted = _configuration("admitted", "N_a", "1", "requests of a closed loop that a replica takes up at once")
+crest_batch = _configuration(
+    "crest_batch", "b_c", "1", "decoding requests of a step with all admitted ones, after padding to a captured graph"
+)
+crest_captured = _configuration("crest_captured", "g_c", "1", "1 where that step fits a captured graph, else 0")
+lockstep = _workload("lockstep", "v_l", "1", "1 where all requests have one length, else 0")
+in_waves = _configuration(
+    "in_waves", "f_W", "1", "1 where clients prefill together, decode together and are answered together, else 0"
+)
 score_passes = _configuration(
     "score_passes", "n_S", "1", "times attention's scores pass device memory: 0 where the kernel keeps them on chip"
 )
@@ -223,6 +237,7 @@ isl = _workload("isl", "n_i", "1", "prompt tokens of a request")
 osl = _workload("osl", "n_o", "1", "generated tokens of a request")
 least_osl = _workload("least_osl", "n_o^-", "1", "fewest generated tokens of a request")
 most_osl = _workload("most_osl", "n_o^+", "1", "most generated tokens of a request")
+clients = _workload("clients", "N", "1", "clients of a closed loop, each with one request outstanding")
 longest = _workload("longest", "n_x", "1", "longest request the engine must accept (max_model_len)")
 batch_varies = _workload("batch_varies", "v_b", "1", "1 where requests come at random, 0 where their number is fixed")
 hot_share = _workload("hot_share", r"\phi", "1", "share of experts that are hot; 0 where all are equally popular")
@@ -299,11 +314,33 @@ gated_delta_floor = _efficiency(
 )
 dense_ffn_floor = _efficiency("dense_ffn_floor", "f_f", "s", "least time of a dense FFN layer in a graph")
 moe_ffn_floor = _efficiency("moe_ffn_floor", "f_m", "s", "least time of an MoE layer in a graph")
+quantise_floor = _efficiency(
+    "quantise_floor", "f_q", "s", "least time of narrowing the activations of a product in less than 16 bit"
+)
 eager_floor = _efficiency("eager_floor", "f_e", "s", "least time of a layer launched without a graph")
 host_step = _efficiency("host_step", "h_s", "s", "host time per step")
 host_sequence = _efficiency("host_sequence", "h_b", "s", "host time per running request and step")
 host_request = _efficiency("host_request", "h_r", "s", "host time per request before its first token")
 host_prompt_token = _efficiency("host_prompt_token", "h_t", "s", "host time per prompt token")
+host_exposed = _efficiency(
+    "host_exposed", "o_e", "1", "share of the host's time per step that shows where the engine schedules ahead"
+)
+prompt_interference = _efficiency(
+    "prompt_interference", r"\kappa_p", "1", "share of what a prompt adds to a step that decoding requests wait for"
+)
+step_scale = _efficiency("step_scale", r"\sigma_s", "1", "measured time of a step over the modelled one")
+ttft_scale = _efficiency("ttft_scale", r"\sigma_f", "1", "measured TTFT over the modelled one, beyond that of steps")
+burst_share = _efficiency("burst_share", "w_s", "1", "share of the wait of clients that start together")
+equal_burst_share = _efficiency("equal_burst_share", "w_e", "1", "that share where all requests have one length")
+wave_share = _efficiency("wave_share", "w_w", "1", "share of the wait of a whole wave before the first token")
+turn_share = _efficiency(
+    "turn_share",
+    r"\kappa_t",
+    "1",
+    "clients beyond those in the batch, each waiting for a turn, where lengths are equal",
+)
+burst_growth = _efficiency("burst_growth", r"\gamma_b", "1", "exponent of clients in the wait of a burst")
+return_share = _efficiency("return_share", "w_r", "1", "share of that wait of clients that are answered together")
 occupancy_sigmas = _efficiency(
     "occupancy_sigmas", "z", "1", "standard deviations of running requests left free above the mean"
 )

@@ -12,6 +12,7 @@ from planner.schema.base import (
     Positive,
     Schema,
     SecondsOrZero,
+    Share,
     ShareBelowOne,
     Source,
     Sourced,
@@ -41,6 +42,7 @@ class Bandwidth(Schema):
     experts: Sourced[Fraction]
     kv_cache: Sourced[Fraction]
     int4_weights: Sourced[Fraction] = Field(description="factor on weights in int4")
+    fp8_weights: Sourced[Fraction] = Field(description="factor on weights in fp8")
     fp4_weights: Sourced[Fraction] = Field(description="factor on weights in fp4")
     link: Sourced[Fraction]
 
@@ -54,6 +56,9 @@ class Latency(Schema):
     gated_delta_layer: Sourced[SecondsOrZero] = Field(description="floor of one linear-attention layer")
     dense_ffn_layer: Sourced[SecondsOrZero] = Field(description="floor of one dense feed-forward layer")
     moe_ffn_layer: Sourced[SecondsOrZero] = Field(description="floor of one mixture-of-experts layer")
+    quantise: Sourced[SecondsOrZero] = Field(
+        description="floor of narrowing the activations of one product in less than 16 bit"
+    )
     eager_layer: Sourced[SecondsOrZero] = Field(description="launch floor of one layer outside a graph")
     collective: Sourced[SecondsOrZero] = Field(description="software part of one round of a collective over 4 devices")
     far_message: Sourced[SecondsOrZero] = Field(
@@ -66,6 +71,7 @@ class Host(Schema):
     """Time the host adds to the device's."""
 
     step: Sourced[SecondsOrZero] = Field(description="per step; hidden where the engine schedules ahead")
+    exposed: Sourced[Share] = Field(description="share of it that shows although the engine schedules ahead")
     sequence: Sourced[SecondsOrZero] = Field(description="per running sequence and step")
     request: Sourced[SecondsOrZero] = Field(description="per request, before its first token")
     prompt_token: Sourced[SecondsOrZero] = Field(description="per prompt token, before the first token")
@@ -83,14 +89,30 @@ class Scheduling(Schema):
     link_load_limit: Sourced[ShareBelowOne] = Field(
         description="most of its time the links of a rank may be busy moving caches between prefill and decode"
     )
+    prompt_interference: Sourced[Positive] = Field(
+        description="share of what a prompt adds to a step that the requests decoding wait for"
+    )
     closed_loop_burst: Sourced[Fraction] = Field(
         description="clients of a closed loop that start together: share of a full burst's wait, averaged over a run"
     )
     closed_loop_waves: Sourced[Fraction] = Field(
         description="clients that are answered together and come back together: share of that wait when saturated"
     )
+    equal_burst: Sourced[Fraction] = Field(description="closed_loop_burst where all requests have one length")
+    wave: Sourced[Fraction] = Field(description="clients in waves: share of a wave's wait before the first token")
+    turn: Sourced[NonNegative] = Field(
+        description="clients beyond those in the batch, each waiting for a turn, where all requests have one length"
+    )
+    burst_growth: Sourced[Fraction] = Field(description="exponent of clients in the wait of a burst")
     hot_expert_share: Sourced[ShareBelowOne] = Field(description="share of experts that are hot; 0 is uniform")
     hot_expert_load: Sourced[Positive] = Field(description="tokens of a hot expert over the mean of all experts")
+
+
+class Scale(Schema):
+    """Measured over modelled times, where nothing finer explains the difference."""
+
+    step: Sourced[Positive] = Field(description="time of a step")
+    ttft: Sourced[Positive] = Field(description="TTFT, beyond what its steps explain")
 
 
 class Efficiencies(Schema):
@@ -106,4 +128,5 @@ class Efficiencies(Schema):
     latency: Latency
     host: Host
     scheduling: Scheduling
+    scale: Scale
     sources: dict[str, Source]

@@ -20,6 +20,7 @@ NEUTRAL |= dict.fromkeys(("tp_far_bandwidth", "ep_far_bandwidth", "tile_rows", "
 NEUTRAL |= {name: 1e18 if name.endswith("_most") else 0.0 for name in s.UNITS if name.endswith(("_most", "_least"))}
 NEUTRAL |= {"moe_layers": 0.0, "sparse_head_tile": 1.0, "context_workspace": 0.0}
 # FlashAttention on a device of one core, as if heads and tiles always filled it.
+NEUTRAL |= {"quantise_floor": 0.0, "host_exposed": 0.0, "step_scale": 1.0, "ttft_scale": 1.0}
 NEUTRAL |= {"norms": 2.0, "score_passes": 0.0, "sequence_blocks": 1.0, "cores": 1.0}
 
 

@@ -81,8 +81,9 @@ def test_a_smooth_roofline_is_within_45_percent_of_the_sharp_one(value, flops, v
 
 
 def numbers(**chosen):
-    """Every symbol 2, but those chosen, as exact floats."""
+    """Every symbol 2, but those chosen, as exact floats; a hidden host shows nothing, and steps are as modelled."""
     known = {entry.symbol: sympy.Float(2) for entry in s.SYMBOLS}
+    known |= {s.host_exposed: sympy.Float(0), s.step_scale: sympy.Float(1)}
     return known | {getattr(s, name): sympy.Float(number) for name, number in chosen.items()}
 
 
@@ -115,6 +116,10 @@ def test_host_time_adds_up_or_hides_behind_the_device():
     for host in (device / 10, 10 * device):
         assert total(host_overlap=0, host_step=host, host_sequence=0) == pytest.approx(device + host)
         assert total(host_overlap=1, host_step=host, host_sequence=0) == pytest.approx(max(device, host))
+        shown = total(host_overlap=1, host_step=host, host_sequence=0, host_exposed=0.3)
+        assert shown == pytest.approx(max(device + 0.3 * host, host))
+        scaled = total(host_overlap=0, host_step=host, host_sequence=0, step_scale=1.5)
+        assert scaled == pytest.approx(1.5 * (device + host))
     # two requests on four ranks and stages: the busiest one has a whole request
     assert total(host_overlap=0, host_step=0, host_sequence=6) == pytest.approx(device + 6)
 

@@ -10,6 +10,7 @@ import sympy
 from planner.catalog import architecture_names, load_architecture
 from planner.costs import disaggregated
 from planner.costs import symbols as s
+from planner.costs.closed_loop import loop_expressions
 from planner.costs.devices import component, roofline
 from planner.costs.functions import Either, Larger, Smaller, both, either
 from planner.costs.memory import activations, kv_cache, weights
@@ -222,6 +223,8 @@ def all_of(structure):
     """Definitions that some output needs, and outputs; those of parts of pairs and of the transfer between, too."""
     parts = [needed_of(expressions_of(structure), results(structure))]
     parts += [needed_of(found, found.outputs) for found in (apart(structure, role) for role in APART)]
+    loop = loop_expressions(structure)
+    parts.append(needed_of(loop, loop.outputs))
     return [expr for part in parts for expr in part]
 
 

@@ -25,7 +25,7 @@ def layer(batch: Batch) -> Layer:
             linear("down_projection", batch.tokens, width, s.hidden, FFN_WEIGHTS, batch.spread),
             all_reduce("ffn_all_reduce", batch.tokens * s.hidden * s.activation_bytes),
         ),
-        floor=s.dense_ffn_floor,
+        floor=s.dense_ffn_floor + 2 * s.ffn_narrow * s.quantise_floor,
     )
 
 

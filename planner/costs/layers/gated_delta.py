@@ -49,7 +49,7 @@ def layer(batch: Batch) -> Layer:
             linear("output_projection", batch.tokens, _value_width(), s.hidden, ATTENTION_WEIGHTS, batch.spread),
             all_reduce("attention_all_reduce", batch.tokens * s.hidden * s.activation_bytes),
         ),
-        floor=s.gated_delta_floor,
+        floor=s.gated_delta_floor + 2 * s.attention_narrow * s.quantise_floor,
     )
 
 

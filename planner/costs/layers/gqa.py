@@ -56,7 +56,7 @@ def projected(name: str, batch: Batch, kernels: tuple[Operator, ...], branches: 
             linear("output_projection", batch.tokens, query_width, s.hidden, ATTENTION_WEIGHTS, batch.spread),
             all_reduce("attention_all_reduce", batch.tokens * s.hidden * s.activation_bytes),
         ),
-        floor=s.attention_floor,
+        floor=s.attention_floor + 2 * s.attention_narrow * s.quantise_floor,
     )
 
 

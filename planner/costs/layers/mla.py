@@ -75,7 +75,7 @@ def projected(
             linear("output_projection", rows, heads() * s.value_dim, s.hidden, ATTENTION_WEIGHTS, batch.spread),
             all_reduce("attention_all_reduce", rows * s.hidden * s.activation_bytes),
         ),
-        floor=s.mla_floor + floor,
+        floor=s.mla_floor + floor + 4 * s.attention_narrow * s.quantise_floor,
     )
 
 

@@ -44,7 +44,7 @@ def layer(batch: Batch) -> Layer:
             _fused(exchange("combine", s.activation_bytes, batch.group_tokens, s.hidden)),
             replace(joined, launched=ONE - all_reduce_in_experts(batch)),
         ),
-        floor=s.moe_ffn_floor,
+        floor=s.moe_ffn_floor + 2 * s.experts_narrow * s.quantise_floor,
     )
 
 
