@@ -10,6 +10,7 @@ from planner.catalog import AnyCase
 from planner.catalog.rows import rows_from_data
 from planner.exporters import json_file, text
 from planner.plan import Plan
+from planner.posterior import Posterior
 from planner.prediction import predict_rows
 from planner.report import Report
 from planner.verify import Verdict
@@ -38,7 +39,7 @@ def solve(case: AnyCase) -> Report:
     return pipeline.solve(case)
 
 
-def predict(rows: Sequence[Mapping[str, Any]], calibration: str = "textbook") -> list[dict[str, Any]]:
+def predict(rows: Sequence[Mapping[str, Any]], calibration: str = "silicon") -> list[dict[str, Any]]:
     """Predict what clients of given deployments see, under a closed loop.
 
     Args:
@@ -47,14 +48,14 @@ def predict(rows: Sequence[Mapping[str, Any]], calibration: str = "textbook") ->
         calibration: the set of efficiencies, a shipped name or a path.
 
     Returns:
-        One mapping per row, in their order: id, ttft_ms, tpot_ms, status (ok or refused), reason.
+        One mapping per row, in their order: the fields of ``planner.prediction.Prediction``.
 
     Raises:
         InputError: a value that is missing or cannot be read, the row's number as its line; an unknown calibration.
     """
     read = rows_from_data(list(enumerate(rows, start=1)))
-    efficiencies = catalog.load_efficiencies(calibration).value
-    return [prediction._asdict() for prediction in predict_rows(read, efficiencies)]
+    posterior = Posterior.of(catalog.load_calibration(calibration).value)
+    return [prediction._asdict() for prediction in predict_rows(read, posterior)]
 
 
 def read_plan(path: str | PathLike[str]) -> Plan:

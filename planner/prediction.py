@@ -14,8 +14,8 @@ from planner.columns.setting import Setting, lone_setting
 from planner.columns.values import exchanges_all_to_all
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.errors import InputError
+from planner.posterior import Beliefs, Place, Posterior
 from planner.schema.architecture import Architecture
-from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine, Scheduling
 from planner.schema.hardware import Hardware
 from planner.schema.precision import FORMATS, KV_FORMATS, KvPrecision, Precision
@@ -26,13 +26,22 @@ _SHORTEST = 2
 
 
 class Prediction(NamedTuple):
-    """What clients of one row see on average [ms]; ``reason`` says why a row is refused."""
+    """What clients of one row see on average [ms]; ``reason`` says why a row is refused.
+
+    A tenth of measurements is expected below ``p10``, and a tenth above ``p90``; ``basis`` is the nearest thing that
+    was measured: deployment, system+backend, system or none. Without a calibration there are no intervals.
+    """
 
     id: str
     ttft_ms: float | None
     tpot_ms: float | None
     status: str
     reason: str
+    ttft_ms_p10: float | None = None
+    ttft_ms_p90: float | None = None
+    tpot_ms_p10: float | None = None
+    tpot_ms_p90: float | None = None
+    basis: str = ""
 
 
 class _Named(NamedTuple):
@@ -53,7 +62,7 @@ def _silent(stage: str) -> None:
 
 
 def predict_rows(
-    rows: Sequence[Row], efficiencies: Efficiencies, on_stage: Callable[[str], None] = _silent
+    rows: Sequence[Row], posterior: Posterior, on_stage: Callable[[str], None] = _silent
 ) -> list[Prediction]:
     """Predict every row, or say why it is refused; the answer has the rows' order."""
     find = _Finder()
@@ -62,7 +71,7 @@ def predict_rows(
     for row in rows:
         try:
             named = find(row)
-            _check(row, named, efficiencies)
+            _check(row, named, posterior)
         except _RefusedError as refusal:
             found[row.id] = Prediction(row.id, None, None, "refused", str(refusal))
         else:
@@ -72,7 +81,7 @@ def predict_rows(
     for _, members in itertools.groupby(legal, key=lambda pair: _group(*pair)):
         pairs = list(members)
         on_stage(f"{len(found)} of {len(rows)} rows")
-        for prediction in _evaluate([row for row, _ in pairs], pairs[0][1], efficiencies):
+        for prediction in _evaluate([row for row, _ in pairs], pairs[0][1], posterior):
             found[prediction.id] = prediction
     return [found[row.id] for row in rows]
 
@@ -114,7 +123,7 @@ def _once(known: dict[str, T | _RefusedError], field: str, name: str, load: Call
     return value
 
 
-def _check(row: Row, named: _Named, efficiencies: Efficiencies) -> None:
+def _check(row: Row, named: _Named, posterior: Posterior) -> None:
     """Refuse what cannot run, and what rows cannot say."""
     if row.kv_precision not in ("", *KV_FORMATS):
         msg = f"kv_precision '{row.kv_precision}' is none of {', '.join(KV_FORMATS)}"
@@ -127,13 +136,65 @@ def _check(row: Row, named: _Named, efficiencies: Efficiencies) -> None:
         raise _RefusedError(msg)
     longest = (row.isl + row.osl) * max(1.0, row.length_factor)
     degrees = Degrees(row.tp, row.pp, row.attention_dp, row.ep, row.moe_tp, row.precision, kv_precision(row, named))
-    reason = why_not(_setting(row, named, efficiencies, int(longest)), degrees, longest)
+    reason = why_not(_setting(row, named, posterior, int(longest)), degrees, longest)
     if reason:
         raise _RefusedError(reason)
 
 
-def _evaluate(rows: Sequence[Row], named: _Named, efficiencies: Efficiencies) -> Iterable[Prediction]:
-    setting = _setting(rows[0], named, efficiencies, max(row.isl + row.osl for row in rows))
+def _evaluate(rows: Sequence[Row], named: _Named, posterior: Posterior) -> Iterable[Prediction]:
+    asked = _asked(rows, named, posterior, range(len(rows)))
+    found = closed_loop(asked.setting, asked.axes, asked.clients, asked.max_num_seqs, asked.lockstep)
+    beliefs = posterior.beliefs([asked.place(row) for row in rows])
+    for i, row in enumerate(rows):
+        if found.admitted[i] < 1:
+            yield Prediction(row.id, None, None, "refused", "weights and buffers leave no room for one request")
+        elif not np.isfinite(found.ttft[i] + found.tpot[i]):
+            reason = "max_num_batched_tokens leaves no room for prompts beside the requests that decode"
+            yield Prediction(row.id, None, None, "refused", reason)
+        else:
+            first, each = (float(times[i]) * MILLISECONDS_PER_SECOND for times in (found.ttft, found.tpot))
+            yield _believed(row.id, first, each, beliefs, i)
+
+
+def _believed(identity: str, ttft: float, tpot: float, beliefs: Beliefs | None, i: int) -> Prediction:
+    """Return modelled times [ms] as what is believed after what was measured."""
+    if beliefs is None:
+        return Prediction(identity, ttft, tpot, "ok", "", basis="none")
+    return Prediction(
+        identity,
+        ttft * float(beliefs.ttft[i]),
+        tpot * float(beliefs.tpot[i]),
+        "ok",
+        "",
+        ttft * float(beliefs.ttft_p10[i]),
+        ttft * float(beliefs.ttft_p90[i]),
+        tpot * float(beliefs.tpot_p10[i]),
+        tpot * float(beliefs.tpot_p90[i]),
+        beliefs.basis[i],
+    )
+
+
+class Asked(NamedTuple):
+    """Rows of one setting, as ``closed_loop`` takes them; ``places`` are their indices among all rows."""
+
+    setting: Setting
+    axes: dict[str, Floats]
+    clients: Floats
+    max_num_seqs: Floats
+    lockstep: Floats
+    places: Sequence[int]
+
+    def place(self, row: Row) -> Place:
+        """Return what a calibration knows a row by."""
+        setting = self.setting
+        return Place(
+            setting.hardware.name, setting.engine.name, setting.architecture.name, row.precision, row.tp, row.pp,
+            row.attention_dp, row.ep, float(row.concurrency), row.isl * row.length_factor, row.osl * row.length_factor,
+        )  # fmt: skip
+
+
+def _asked(rows: Sequence[Row], named: _Named, posterior: Posterior, places: Sequence[int]) -> Asked:
+    setting = _setting(rows[0], named, posterior, max(row.isl + row.osl for row in rows))
     scheduling = named.engine.scheduling
     axes = {
         "weight_precision": _array(FORMAT_NAMES.index(row.precision) for row in rows),
@@ -152,16 +213,27 @@ def _evaluate(rows: Sequence[Row], named: _Named, efficiencies: Efficiencies) ->
     }
     clients = _array(row.concurrency for row in rows)
     admits = _array(row.max_num_seqs or max(row.concurrency, scheduling.default_max_seqs.value) for row in rows)
-    found = closed_loop(setting, axes, clients, admits, _array(row.lockstep for row in rows))
-    for row, ttft, tpot, admitted in zip(rows, found.ttft, found.tpot, found.admitted, strict=True):
-        if admitted < 1:
-            yield Prediction(row.id, None, None, "refused", "weights and buffers leave no room for one request")
-        elif not np.isfinite(ttft + tpot):
-            reason = "max_num_batched_tokens leaves no room for prompts beside the requests that decode"
-            yield Prediction(row.id, None, None, "refused", reason)
+    return Asked(setting, axes, clients, admits, _array(row.lockstep for row in rows), places)
+
+
+def asked_of(rows: Sequence[Row], posterior: Posterior) -> tuple[list[Asked], dict[int, str]]:
+    """Return rows by setting, and why rows are refused, by index."""
+    find, refused = _Finder(), {}
+    legal: list[tuple[int, Row, _Named]] = []
+    for place, row in enumerate(rows):
+        try:
+            named = find(row)
+            _check(row, named, posterior)
+        except _RefusedError as refusal:
+            refused[place] = str(refusal)
         else:
-            first, each = (float(seconds) * MILLISECONDS_PER_SECOND for seconds in (ttft, tpot))
-            yield Prediction(row.id, first, each, "ok", "")
+            legal.append((place, row, named))
+    legal.sort(key=lambda found: _group(*found[1:]))
+    asked = []
+    for _, members in itertools.groupby(legal, key=lambda found: _group(*found[1:])):
+        found = list(members)
+        asked.append(_asked([row for _, row, _ in found], found[0][2], posterior, [place for place, _, _ in found]))
+    return asked, refused
 
 
 def _default_budget(scheduling: Scheduling, isl: int) -> int:
@@ -182,13 +254,13 @@ def kv_precision(row: Row, named: _Named) -> KvPrecision:
     return "fp8" if narrow and recipe and "fp8" in named.engine.kv_precisions.value else "bf16"
 
 
-def _setting(row: Row, named: _Named, efficiencies: Efficiencies, longest: int) -> Setting:
+def _setting(row: Row, named: _Named, posterior: Posterior, longest: int) -> Setting:
     return lone_setting(
         named.architecture,
         named.hardware,
         named.engine,
         row.backend_version,
-        efficiencies,
+        posterior.efficiencies(named.hardware.name, named.engine.name),
         longest=longest,
         acceptance=row.acceptance,
     )

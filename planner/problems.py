@@ -13,6 +13,7 @@ from planner.columns.setting import settings
 from planner.decode import stocks
 from planner.levels import STEP, level
 from planner.plan import LATENCIES
+from planner.posterior import Posterior
 from planner.problem import GoalSpec, LinkLimit, Load, PlanningProblem, Routes, no_routes
 from planner.schema.scenario import Scenario
 from planner.table import ColumnTable, Floats
@@ -40,7 +41,7 @@ def planning_problem(case: Case, table: ColumnTable) -> PlanningProblem:
         goals=goals(scenario),
         limits=plan_limits(scenario),
         links=[LinkLimit(link.between, link.bandwidth) for link in scenario.links],
-        link_load=case.efficiencies.scheduling.link_load_limit.value,
+        link_load=Posterior.of(case.calibration).textbook.scheduling.link_load_limit.value,
     )
 
 

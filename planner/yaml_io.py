@@ -20,6 +20,7 @@ Loc = tuple[str | int, ...]
 Position = tuple[str, int, int]  # path, line, column
 _MAX_NODES = 200_000  # stops alias bombs; a real specification has hundreds
 _MAX_CHARACTERS = 5_000_000  # the largest file worth reading is a plan, of some ten thousand
+_WIDTH = 120
 _MAX_DEPTH = 200  # the C reader overflows the stack at some ten thousand, which ends the process
 _MAX_WHOLE = 2**53  # other readers of JSON hold whole numbers exactly up to here
 _WHOLE_TAG = "tag:yaml.org,2002:int"
@@ -225,6 +226,23 @@ def scalar_text(text: str) -> str:
     """Write text so that YAML reads the same text back: as it is where that is safe, else in quotes."""
     safe = _PLAIN.fullmatch(text) and parse_scalar(text) == text
     return text if safe else json.dumps(text, ensure_ascii=False)
+
+
+def dump(data: Any) -> str:
+    """Write data as YAML: mappings in their order, text of several lines as it stands."""
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines as a block."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Represent text."""
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def read_text(path: Path) -> str:

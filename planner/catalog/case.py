@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from planner.schema.architecture import Architecture
+from planner.schema.calibration import Calibration
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
 from planner.schema.fleet import InventoryItem
@@ -34,7 +35,7 @@ class Case(NamedTuple):
     architectures: Mapping[str, Architecture]
     hardware: Mapping[str, Hardware]
     engines: tuple[EngineUse, ...]
-    efficiencies: Efficiencies
+    calibration: Efficiencies | Calibration
     specifications: tuple[Specification, ...]
 
     def model(self, workload: str) -> ServedModel:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from planner.catalog.case import node_sizes
 from planner.errors import Problem, did_you_mean
 from planner.schema.architecture import Architecture
+from planner.schema.calibration import Calibration
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
 from planner.schema.hardware import Hardware
@@ -25,7 +26,7 @@ class Parts(NamedTuple):
     architectures: Mapping[str, Architecture]
     hardware: Mapping[str, Hardware]
     engines: Mapping[int, Engine]  # by their place in the scenario
-    efficiencies: Efficiencies | None
+    calibration: Efficiencies | Calibration | None
 
 
 Finding = tuple[Loc, str]
@@ -217,7 +218,9 @@ def _baseline(parts: Parts) -> Iterator[Finding]:
 
 
 def _confidence(parts: Parts) -> Iterator[Finding]:
-    confidence, sets = parts.fields.get("confidence", MEDIAN), parts.efficiencies
-    if confidence != MEDIAN and sets and sets.basis == "textbook":
+    confidence, sets = parts.fields.get("confidence", MEDIAN), parts.calibration
+    if confidence != MEDIAN and sets:
         message = f"'{sets.name}' efficiencies carry no error intervals, so only {MEDIAN} can be planned for"
+        if sets.basis == "fitted":
+            message = f"plans are made for {MEDIAN} only; `planner predict --calibration {sets.name}` gives intervals"
         yield ("confidence",), message

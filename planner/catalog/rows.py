@@ -14,7 +14,8 @@ _TEXT = ("id", "model", "system", "backend", "precision")
 _COUNTS = ("tp", "pp", "attention_dp", "moe_tp", "ep", "isl", "osl")
 _EXCHANGES = ("", "all_gather", "all_to_all")
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens")
-_OPTIONAL = ("backend_version", "length_spread", "kv_precision", "speculative_acceptance", "expert_exchange", *_LIMITS)
+OPTIONAL = ("backend_version", "length_spread", "kv_precision", "speculative_acceptance", "expert_exchange", *_LIMITS)
+REQUIRED = (*_TEXT, *_COUNTS, "concurrency")
 _MOST = 10**9  # tokens of a length
 
 
@@ -56,8 +57,7 @@ def read_rows(path: Path) -> list[Row]:
     Raises:
         InputError: the file cannot be read, or every column that is missing and every value that is not a value.
     """
-    wanted = (*_TEXT, *_COUNTS, "concurrency")
-    return rows_from_data(cells.lines(yaml_io.read_text(path), str(path), wanted, _OPTIONAL), str(path))
+    return rows_from_data(cells.lines(yaml_io.read_text(path), str(path), REQUIRED, OPTIONAL), str(path))
 
 
 def rows_from_data(data: Iterable[tuple[int, Mapping[Any, Any]]], origin: str = "rows") -> list[Row]:
@@ -92,7 +92,7 @@ def rows_from_data(data: Iterable[tuple[int, Mapping[Any, Any]]], origin: str = 
 
 
 def _text(value: Any, name: str) -> str:
-    return str(value or "").strip() if name in _OPTIONAL else cells.text(value or "")
+    return str(value or "").strip() if name in OPTIONAL else cells.text(value or "")
 
 
 def _count(value: Any, name: str) -> int:

@@ -16,6 +16,7 @@ from planner.catalog.table_columns import Inventories, TableCase, read_table, ta
 from planner.catalog.validate import schema_problems, valid_parts
 from planner.errors import InputError, Problem, did_you_mean
 from planner.schema.architecture import Architecture, AttentionKind
+from planner.schema.calibration import Calibration
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
 from planner.schema.hardware import Hardware
@@ -128,7 +129,7 @@ def _case(document: Document, folder: Path) -> Case:
     named = _Named(document, folder, problems)
     parts = named.load(fields)
     problems += cross_problems(document, parts)
-    if problems or scenario is None or parts.efficiencies is None:
+    if problems or scenario is None or parts.calibration is None:
         raise InputError(problems)
     architectures = {name: as_served(scenario.models[name], a) for name, a in parts.architectures.items()}
     return Case(
@@ -139,7 +140,7 @@ def _case(document: Document, folder: Path) -> Case:
             EngineUse(parts.engines[i], choice.version or parts.engines[i].versions[-1], choice.scheduler)
             for i, choice in enumerate(scenario.engine)
         ),
-        efficiencies=parts.efficiencies,
+        calibration=parts.calibration,
         specifications=tuple(named.specifications),
     )
 
@@ -167,7 +168,7 @@ class _Named:
     def load(self, fields: Mapping[str, Any]) -> Parts:
         load_architecture = functools.partial(architecture_catalog.load_architecture, folder=self.folder)
         load_hardware = functools.partial(specs.load_hardware, folder=self.folder)
-        load_efficiencies = functools.partial(specs.load_efficiencies, folder=self.folder)
+        load_calibration = functools.partial(specs.load_calibration, folder=self.folder)
         models, inventory = fields.get("models", {}), fields.get("inventory", {})
         choices, calibration = fields.get("engine", ()), fields.get("calibration")
         architectures: dict[str, Architecture] = dict(
@@ -192,8 +193,8 @@ class _Named:
                 [(i, ("engine", i, "name") if listed else ("engine", "name"), c.name) for i, c in enumerate(choices)],
             )
         )
-        sets: dict[str, Efficiencies] = dict(
-            self._each("calibration", load_efficiencies, [("", ("calibration",), calibration)] if calibration else [])
+        sets: dict[str, Efficiencies | Calibration] = dict(
+            self._each("calibration", load_calibration, [("", ("calibration",), calibration)] if calibration else [])
         )
         written = self.document.data.get("models") if isinstance(self.document.data, dict) else None
         names = frozenset(written if isinstance(written, dict) else ())

@@ -10,6 +10,7 @@ from planner import resources, yaml_io
 from planner.catalog.validate import validate
 from planner.errors import InputError, did_you_mean
 from planner.schema.base import unknown_sources
+from planner.schema.calibration import Calibration
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
 from planner.schema.hardware import Hardware
@@ -81,6 +82,21 @@ def load_engine(name: str) -> Loaded[Engine]:
 def load_efficiencies(name: str, folder: Path = Path()) -> Loaded[Efficiencies]:
     """Load a set of efficiencies; see ``load_hardware`` for the errors."""
     return load("hardware_specs/calibrations", "calibration", name, folder, Efficiencies)
+
+
+def load_calibration(name: str, folder: Path = Path()) -> Loaded[Efficiencies | Calibration]:
+    """Load a calibration: efficiencies alone, or fitted ones with what they leave unexplained.
+
+    Raises:
+        InputError: unknown name, or every fault of the file.
+    """
+    path = _find("hardware_specs/calibrations", "calibration", name, folder)
+    head = yaml_io.parse(yaml_io.read_text(path), str(path)).data
+    schema = (
+        Calibration if isinstance(head, dict) and head.get("basis") == "fitted" and "rows" in head else Efficiencies
+    )
+    found: Loaded[Efficiencies | Calibration] = load("hardware_specs/calibrations", "calibration", name, folder, schema)
+    return found
 
 
 def names(kind: str) -> tuple[str, ...]:

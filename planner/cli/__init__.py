@@ -2,10 +2,12 @@
 
 import typer
 
+from planner.cli.calibrate import calibrate
 from planner.cli.cost import cost
 from planner.cli.diff import diff
 from planner.cli.grid import grid
 from planner.cli.hardware import hardware_app
+from planner.cli.import_ import import_
 from planner.cli.init import init
 from planner.cli.models import models_app
 from planner.cli.predict import predict
@@ -23,7 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(show_version)
-for command in (solve, verify, diff, predict, cost, init, schema, grid, rules):
+for command in (solve, verify, diff, predict, calibrate, cost, init, schema, grid, rules):
     app.command()(command)
+app.command("import")(import_)
 app.add_typer(hardware_app, name="hardware")
 app.add_typer(models_app, name="models")

@@ -18,7 +18,7 @@ _ROWS = "A CSV file, one deployment and its load per line (docs/reference/predic
 def predict(
     rows: Annotated[Path, typer.Argument(help=_ROWS, show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Write the predictions to this CSV file.")] = None,
-    calibration: Annotated[str, typer.Option(help="A shipped set of efficiencies, or a path.")] = "textbook",
+    calibration: Annotated[str, typer.Option(help="A shipped set of efficiencies, or a path.")] = "silicon",
     json_output: JsonOption = False,
 ) -> None:
     """Predict mean TTFT and TPOT of deployments under a closed loop of clients.
@@ -27,17 +27,18 @@ def predict(
     predicted.
     """
     from planner import yaml_io
-    from planner.catalog import load_efficiencies
+    from planner.catalog import load_calibration
     from planner.catalog.rows import read_rows
+    from planner.posterior import Posterior
     from planner.prediction import predict_rows
 
     with reported():
         if out is not None:
             check_out(out, rows, "the file of rows")
         read = read_rows(rows)
-        efficiencies = load_efficiencies(calibration).value
+        posterior = Posterior.of(load_calibration(calibration).value)
         with progress() as on_stage:
-            predictions = predict_rows(read, efficiencies, on_stage)
+            predictions = predict_rows(read, posterior, on_stage)
         text = _csv(predictions)
         if out is not None:
             yaml_io.write_text(out, text)
@@ -54,12 +55,13 @@ def _csv(predictions: "Sequence[Prediction]") -> str:
     import csv
     import io
 
+    from planner.prediction import Prediction
+
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("id", "ttft_ms", "tpot_ms", "status", "reason"))
-    for p in predictions:
-        figures = ("" if value is None else f"{value:.6g}" for value in (p.ttft_ms, p.tpot_ms))
-        writer.writerow((p.id, *figures, p.status, p.reason))
+    writer.writerow(Prediction._fields)
+    for prediction in predictions:
+        writer.writerow("" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in prediction)
     return stream.getvalue()
 
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from planner.catalog.case import Case, EngineUse, node_sizes
+from planner.posterior import Posterior
 from planner.schema.architecture import Architecture
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
@@ -66,8 +67,9 @@ class Setting(NamedTuple):
 
 def settings(case: Case) -> list[Setting]:
     """Return one setting per workload, inventory item, engine that runs on it, and role."""
+    posterior = Posterior.of(case.calibration)
     return [
-        _setting(case, workload, inventory, use, role)
+        _setting(case, posterior, workload, inventory, use, role)
         for workload in case.scenario.workloads
         for inventory in case.scenario.inventory
         for use in case.engines
@@ -83,20 +85,21 @@ def roles(search: Search, use: EngineUse) -> tuple[str, ...]:
     return tuple(role for role in able if search.roles is None or role in search.roles)
 
 
-def _setting(case: Case, workload: str, inventory: str, use: EngineUse, role: str) -> Setting:
+def _setting(case: Case, posterior: Posterior, workload: str, inventory: str, use: EngineUse, role: str) -> Setting:
     load = case.scenario.workloads[workload]
-    model = case.model(workload)
+    model, hardware = case.model(workload), case.hardware[inventory]
+    efficiencies = posterior.efficiencies(hardware.name, use.engine.name)
     return Setting(
         inventory=inventory,
         item=case.scenario.inventory[inventory],
-        hardware=case.hardware[inventory],
+        hardware=hardware,
         architecture=case.architecture(workload),
         engine=use.engine,
         engine_version=use.version,
-        efficiencies=case.efficiencies,
+        efficiencies=efficiencies,
         workload=load,
         max_model_len=case.max_model_len(workload),
-        expert_load=expert_load(load, case.efficiencies),
+        expert_load=expert_load(load, efficiencies),
         speculative=speculative(model),
         attention_kernel=model.attention_kernel,
         scheduler=use.scheduler,

@@ -25,7 +25,7 @@ LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 @pytest.fixture
 def workplace(tmp_path):
     """A folder like a checkout, with `planner` on the path."""
-    for name in ("scenarios", "hardware_specs"):
+    for name in ("scenarios", "hardware_specs", "benchmarks/data"):
         shutil.copytree(ROOT / name, tmp_path / name)
     script = tmp_path / ".bin" / "planner"
     script.parent.mkdir()

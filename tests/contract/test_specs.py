@@ -24,7 +24,7 @@ INFEASIBLE = {"infeasible"}
 LOADERS = {
     "hardware": (catalog.hardware_names, catalog.load_hardware),
     "engine": (catalog.engine_names, catalog.load_engine),
-    "calibration": (catalog.efficiency_names, catalog.load_efficiencies),
+    "calibration": (catalog.efficiency_names, catalog.load_calibration),
 }
 SPECIFICATIONS = [(kind, name) for kind, (names, _) in LOADERS.items() for name in names()]
 MOST_LINES = 400

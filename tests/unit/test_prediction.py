@@ -8,6 +8,7 @@ from planner.catalog.rows import read_rows, rows_from_data
 from planner.columns.closed_loop import closed_loop
 from planner.columns.evaluate import figures
 from planner.errors import InputError
+from planner.posterior import Posterior
 from planner.prediction import predict_rows
 
 HEADER = (
@@ -28,8 +29,8 @@ def row(**changes):
 
 @pytest.fixture(scope="module")
 def predict():
-    efficiencies = load_efficiencies("textbook").value
-    return lambda *rows: predict_rows(rows, efficiencies)
+    posterior = Posterior(load_efficiencies("textbook").value)
+    return lambda *rows: predict_rows(rows, posterior)
 
 
 # --- the file

@@ -1,0 +1,64 @@
+"""Efficiencies first, then a process of what they leave: the two steps that every calibration and every fold takes."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from planner.calibrate.data import Rows
+from planner.calibrate.fit import Fitted, fit, modelled, priors
+from planner.calibrate.kernel import fit_kernel
+from planner.posterior.posterior import inputs_of, kernel_of, known_keys
+from planner.posterior.process import Kernel, Process, condition, mean
+from planner.schema.calibration import ProcessKernel
+from planner.schema.efficiency import Efficiencies
+from planner.table import Floats
+
+LATENCIES = ("ttft", "tpot")
+_MOST_KERNEL_ROWS = 900  # rows a kernel is fitted on: likelihood takes their number cubed
+
+
+def conditioned(
+    rows: Rows,
+    textbook: Efficiencies,
+    weights: Floats,
+    kernels: Sequence[Kernel] | None,
+    on_stage: Callable[[str], None],
+) -> tuple[Fitted, list[Process]]:
+    """Return efficiencies fitted to the rows with any weight, and the processes of TTFT and TPOT.
+
+    ``kernels``: those to use; fitted where not given.
+    """
+    fitted = fit(rows.target(weights), textbook, on_stage)
+    used = np.nonzero(weights > 0)[0]
+    inputs = inputs_of([rows.places[i] for i in used], known_keys([rows.places[i] for i in used]))
+    processes = []
+    for part, left in enumerate(_left(rows, textbook, fitted)):
+        residuals = left[used]
+        if kernels is None:
+            on_stage(f"how {LATENCIES[part].upper()} varies from deployment to deployment")
+            some = np.arange(0, len(used), -(-len(used) // _MOST_KERNEL_ROWS))
+            start = kernel_of(ProcessKernel(**priors()["kernels"][LATENCIES[part]]))
+            kernel = fit_kernel(inputs.take(some), residuals[some], weights[used][some], start)
+        else:
+            kernel = kernels[part]
+        processes.append(condition(kernel, inputs, residuals, weights[used]))
+    return fitted, processes
+
+
+def _left(rows: Rows, textbook: Efficiencies, fitted: Fitted) -> list[Floats]:
+    """Return logarithms of measured over modelled TTFT and TPOT, cut where a row is far off."""
+    times = modelled(rows.blocks, textbook, fitted, len(rows.places))
+    found = []
+    for name, measured, time in zip(LATENCIES, rows.times, times, strict=True):
+        most = priors()["most"][name]
+        found.append(np.clip(np.nan_to_num(np.log(measured / time)), -most, most))
+    return found
+
+
+def errors(rows: Rows, textbook: Efficiencies, fitted: Fitted, processes: Sequence[Process]) -> Floats:
+    """Return logarithms of measured over expected times of all rows, shape (2, C): TTFT and TPOT."""
+    used = np.nonzero(rows.weights > 0)[0]
+    inputs = inputs_of(rows.places, known_keys([rows.places[i] for i in used]))
+    times = modelled(rows.blocks, textbook, fitted, len(rows.places))
+    parts = zip(processes, rows.times, times, strict=True)
+    return np.array([np.log(measured / time) - mean(process, inputs) for process, measured, time in parts])

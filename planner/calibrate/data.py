@@ -1,0 +1,68 @@
+"""Measured rows made ready: what each is, the arrays of the cost model, and how much each counts."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from planner.calibrate.design import Block, blocks_of
+from planner.calibrate.fit import Target, priors
+from planner.calibrate.measurements import Measurements
+from planner.errors import InputError
+from planner.posterior import Place, Posterior
+from planner.prediction import Asked, asked_of
+from planner.schema.efficiency import Efficiencies
+from planner.table import Floats
+
+
+class Rows(NamedTuple):
+    """Rows that the model can express; ``refused`` are the others, by id.
+
+    ``weights``: how much each counts, 0 where it is flagged anomalous. ``core``: neither flag.
+    """
+
+    measured: Measurements
+    refused: dict[str, str]
+    places: list[Place]
+    blocks: list[Block]
+    weights: Floats
+    core: np.ndarray
+
+    @property
+    def times(self) -> tuple[Floats, Floats]:
+        """Measured TTFT and TPOT [s]."""
+        return self.measured.ttft, self.measured.tpot
+
+    def target(self, weights: Floats) -> Target:
+        """Return what efficiencies are fitted to."""
+        systems, backends = [p.system for p in self.places], [p.backend for p in self.places]
+        return Target(self.blocks, systems, backends, self.measured.ttft, self.measured.tpot, weights)
+
+
+def prepared(measured: Measurements, textbook: Efficiencies) -> Rows:
+    """Return rows ready to be fitted to.
+
+    Raises:
+        InputError: no row is left that the model can express and that is not flagged.
+    """
+    asked, refused = asked_of(measured.rows, Posterior(textbook))
+    kept = [i for i in range(len(measured.rows)) if i not in refused]
+    if not kept or measured.anomalous[kept].all():
+        reasons = sorted(set(refused.values())) or ["every row is flagged anomalous"]
+        raise InputError.single("", f"no row can be fitted: {'; '.join(reasons[:3])}")
+    number = {place: i for i, place in enumerate(kept)}
+    renumbered = [one._replace(places=[number[i] for i in one.places]) for one in asked]
+    taken = measured.take(np.array(kept))
+    places = _places(renumbered, taken)
+    weights = np.where(taken.anomalous, 0.0, np.where(taken.maybe_speculative, priors()["maybe_speculative"], 1.0))
+    core = ~taken.anomalous & ~taken.maybe_speculative
+    named = {measured.rows[i].id: reason for i, reason in refused.items()}
+    return Rows(taken, named, places, blocks_of(renumbered, textbook), weights, core)
+
+
+def _places(asked: Sequence[Asked], measured: Measurements) -> list[Place]:
+    found: dict[int, Place] = {}
+    for one in asked:
+        for i in one.places:
+            found[i] = one.place(measured.rows[i])
+    return [found[i] for i in range(len(measured.rows))]
