@@ -12,7 +12,7 @@ from planner.catalog import (
     hardware_names,
     load_about,
     load_architecture,
-    load_efficiencies,
+    load_calibration,
     load_engine,
     load_hardware,
 )
@@ -21,7 +21,11 @@ from planner.columns.engine_rules import ENGINE_RULES
 from planner.columns.grid import DERIVED, GRID
 from planner.columns.topology import group_bandwidth
 from planner.costs.symbols import SYMBOLS
+from planner.posterior import Posterior
+from planner.posterior.fields import FIELDS
 from planner.schema.base import Sourced
+from planner.schema.calibration import Calibration
+from planner.schema.efficiency import Efficiencies
 from planner.text import figure, runs
 
 FOLDER = Path(__file__).parent / "reference"
@@ -187,7 +191,10 @@ def _models() -> str:
 def _efficiencies() -> str:
     text = "# Efficiencies\n\nThe share of a datasheet rate that software reaches, and the times no datasheet gives.\n"
     for name in efficiency_names():
-        chosen = load_efficiencies(name).value
+        chosen = load_calibration(name).value
+        if isinstance(chosen, Calibration):
+            text += _calibration(chosen)
+            continue
         written = chosen.model_dump(mode="json")
         text += f"\n## `{name}` ({chosen.basis})\n\n{chosen.description}\n\n"
         rows = [
@@ -198,6 +205,23 @@ def _efficiencies() -> str:
         text += _table(["efficiency", "value", "source", "note"], rows) + "\n"
         text += _table(["source", "title", "read"], [[k, s.title, s.accessed] for k, s in chosen.sources.items()])
     return text
+
+
+def _calibration(fitted: Calibration) -> str:
+    """What was fitted: efficiencies of all rows beside those they started from, and how many rows."""
+    reached, start = Posterior.of(fitted).efficiencies("", ""), fitted.textbook
+    rows = [[f"`{f}`", f"{_field(start, f):.4g}", f"{_field(reached, f):.4g}"] for f in FIELDS]
+    systems = sorted({f"{g.backend} on {g.system}" for g in fitted.groups if g.backend})
+    return (
+        f"\n## `{fitted.name}` (fitted)\n\n{fitted.description} Starts from `{start.name}`. The values "
+        f"below hold where nothing was measured; beside them it has some of {', '.join(systems)}. Measurements: "
+        f"{', '.join(source.title for source in fitted.sources.values())}.\n\n"
+    ) + _table(["efficiency", "started from", "fitted, all rows"], rows)
+
+
+def _field(efficiencies: Efficiencies, field: str) -> float:
+    group, name = field.split(".")
+    return float(getattr(getattr(efficiencies, group), name).value)
 
 
 if __name__ == "__main__":
