@@ -136,10 +136,10 @@ def _page(text: str) -> str:
 
 Core rows of benchmarks/data/silicon_dev.csv: closed loops on H100, H200 and B200; no suspected speculation, no anomaly.
 Each part is predicted by a calibration that was fitted without it. Figures in percent: errors as sizes; *regret* is
-what a choice of deployment by prediction loses of the best throughput per device, at TPOT limits of 15, 25, 50 and 100 ms;
-*80 %* is how many measured values lie in the interval of 80 %. *Picks* are the best deployment and concurrency of a
-group under a limit, by prediction: how much more throughput was expected of them than they had, coverage there, how
-many miss the limit, and how many do where the ninetieth percentile has to hold it.
+what a choice of deployment by prediction loses of the best throughput per device, at TPOT limits of 15, 25, 50 and
+100 ms; *80 %* is how many measured values lie in the interval of 80 %. *Picks* are the best deployment and concurrency
+of a group under a limit, by prediction: how much more throughput was expected of them than they had, coverage there,
+how many miss the limit, and how many do where the ninetieth percentile has to hold it.
 
 The structure of the model and the priors of its levels were chosen with these rows in sight. AIConfigurator 0.12
 runs on its own tables, with the modes of its kernels picked to its advantage on these rows

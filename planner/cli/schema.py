@@ -21,17 +21,25 @@ def schema(kind: Annotated[Kind, typer.Argument(help="Which file.")] = Kind.scen
     """Print the JSON Schema of a scenario or specification, for editors and programs."""
     from pydantic import BaseModel
 
-    from planner.schema.efficiency import Efficiencies
     from planner.schema.engine import Engine
     from planner.schema.hardware import Hardware
 
-    models: dict[Kind, type[BaseModel]] = {
-        Kind.hardware: Hardware,
-        Kind.engine: Engine,
-        Kind.calibration: Efficiencies,
-    }
-    document = models[kind].model_json_schema() if kind in models else _of_scenarios()
+    models: dict[Kind, type[BaseModel]] = {Kind.hardware: Hardware, Kind.engine: Engine}
+    forms = {Kind.scenario: _of_scenarios, Kind.calibration: _of_calibrations}
+    document = models[kind].model_json_schema() if kind in models else forms[kind]()
     print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})
+
+
+def _of_calibrations() -> dict[str, Any]:
+    """Return the schema of both forms of a calibration: fitted, with the rows it rests on, and efficiencies alone."""
+    from pydantic.json_schema import models_json_schema
+
+    from planner.schema.calibration import Calibration
+    from planner.schema.efficiency import Efficiencies
+
+    refs, document = models_json_schema([(Calibration, "validation"), (Efficiencies, "validation")])
+    fitted, alone = (refs[form, "validation"] for form in (Calibration, Efficiencies))
+    return {"if": {"required": ["rows"]}, "then": fitted, "else": alone, **document}
 
 
 def _of_scenarios() -> dict[str, Any]:

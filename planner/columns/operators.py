@@ -344,14 +344,8 @@ def _batch(
 
 def _setting(hardware: str, efficiencies: str, model: str, backend: str, acceptance: tuple[float, ...] = ()) -> Setting:
     engine, device = load_engine(backend).value, load_hardware(hardware).value
-    return lone_setting(
-        load_architecture(model).value,
-        device,
-        engine,
-        engine.versions[-1],
-        _reached(efficiencies, device, engine.name),
-        acceptance=acceptance,
-    )
+    reached, architecture = _reached(efficiencies, device, engine.name), load_architecture(model).value
+    return lone_setting(architecture, device, engine, engine.versions[-1], reached, acceptance=acceptance)
 
 
 def _reached(efficiencies: str, device: Hardware, engine: str = "") -> Efficiencies:
