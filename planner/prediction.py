@@ -65,25 +65,20 @@ def predict_rows(
     rows: Sequence[Row], posterior: Posterior, on_stage: Callable[[str], None] = _silent
 ) -> list[Prediction]:
     """Predict every row, or say why it is refused; the answer has the rows' order."""
-    find = _Finder()
-    found: dict[str, Prediction] = {}
-    legal: list[tuple[Row, _Named]] = []
-    for row in rows:
-        try:
-            named = find(row)
-            _check(row, named, posterior)
-        except _RefusedError as refusal:
-            found[row.id] = Prediction(row.id, None, None, "refused", str(refusal))
-        else:
-            legal.append((row, named))
-    # Rows of one setting are evaluated together.
-    legal.sort(key=lambda pair: _group(*pair))
-    for _, members in itertools.groupby(legal, key=lambda pair: _group(*pair)):
-        pairs = list(members)
+    asked, refused = asked_of(rows, posterior)
+    found = {place: _refused(rows[place].id, reason) for place, reason in refused.items()}
+    places = {i: one.place(rows[i]) for one in asked for i in one.places}
+    # One look at all measured rows for all predictions.
+    beliefs, order = posterior.beliefs(list(places.values())), {i: number for number, i in enumerate(places)}
+    for one in asked:
         on_stage(f"{len(found)} of {len(rows)} rows")
-        for prediction in _evaluate([row for row, _ in pairs], pairs[0][1], posterior):
-            found[prediction.id] = prediction
-    return [found[row.id] for row in rows]
+        for i, modelled in zip(one.places, _evaluate([rows[i] for i in one.places], one), strict=True):
+            found[i] = modelled if beliefs is None else _believed(modelled, beliefs, order[i])
+    return [found[i] for i in range(len(rows))]
+
+
+def _refused(identity: str, reason: str) -> Prediction:
+    return Prediction(identity, None, None, "refused", reason)
 
 
 def _group(row: Row, named: _Named) -> tuple[str, ...]:
@@ -141,36 +136,32 @@ def _check(row: Row, named: _Named, posterior: Posterior) -> None:
         raise _RefusedError(reason)
 
 
-def _evaluate(rows: Sequence[Row], named: _Named, posterior: Posterior) -> Iterable[Prediction]:
-    asked = _asked(rows, named, posterior, range(len(rows)))
+def _evaluate(rows: Sequence[Row], asked: "Asked") -> Iterable[Prediction]:
+    """Yield what is modelled, as if nothing had been measured."""
     found = closed_loop(asked.setting, asked.axes, asked.clients, asked.max_num_seqs, asked.lockstep)
-    beliefs = posterior.beliefs([asked.place(row) for row in rows])
-    for i, row in enumerate(rows):
-        if found.admitted[i] < 1:
-            yield Prediction(row.id, None, None, "refused", "weights and buffers leave no room for one request")
-        elif not np.isfinite(found.ttft[i] + found.tpot[i]):
-            reason = "max_num_batched_tokens leaves no room for prompts beside the requests that decode"
-            yield Prediction(row.id, None, None, "refused", reason)
+    for row, ttft, tpot, admitted in zip(rows, found.ttft, found.tpot, found.admitted, strict=True):
+        if admitted < 1:
+            yield _refused(row.id, "weights and buffers leave no room for one request")
+        elif not np.isfinite(ttft + tpot):
+            yield _refused(row.id, "max_num_batched_tokens leaves no room for prompts beside the requests that decode")
         else:
-            first, each = (float(times[i]) * MILLISECONDS_PER_SECOND for times in (found.ttft, found.tpot))
-            yield _believed(row.id, first, each, beliefs, i)
+            first, each = (float(seconds) * MILLISECONDS_PER_SECOND for seconds in (ttft, tpot))
+            yield Prediction(row.id, first, each, "ok", "", basis="none")
 
 
-def _believed(identity: str, ttft: float, tpot: float, beliefs: Beliefs | None, i: int) -> Prediction:
-    """Return modelled times [ms] as what is believed after what was measured."""
-    if beliefs is None:
-        return Prediction(identity, ttft, tpot, "ok", "", basis="none")
-    return Prediction(
-        identity,
-        ttft * float(beliefs.ttft[i]),
-        tpot * float(beliefs.tpot[i]),
-        "ok",
-        "",
-        ttft * float(beliefs.ttft_p10[i]),
-        ttft * float(beliefs.ttft_p90[i]),
-        tpot * float(beliefs.tpot_p10[i]),
-        tpot * float(beliefs.tpot_p90[i]),
-        beliefs.basis[i],
+def _believed(modelled: Prediction, beliefs: Beliefs, i: int) -> Prediction:
+    """Return modelled times as what is believed after what was measured; a refusal as it is."""
+    ttft, tpot = modelled.ttft_ms, modelled.tpot_ms
+    if ttft is None or tpot is None:
+        return modelled
+    return modelled._replace(
+        ttft_ms=ttft * float(beliefs.ttft[i]),
+        tpot_ms=tpot * float(beliefs.tpot[i]),
+        ttft_ms_p10=ttft * float(beliefs.ttft_p10[i]),
+        ttft_ms_p90=ttft * float(beliefs.ttft_p90[i]),
+        tpot_ms_p10=tpot * float(beliefs.tpot_p10[i]),
+        tpot_ms_p90=tpot * float(beliefs.tpot_p90[i]),
+        basis=beliefs.basis[i],
     )
 
 

@@ -66,24 +66,19 @@ def _written(kernel: Kernel) -> ProcessKernel:
 def _table(rows: Rows, processes: Sequence[Process], inside: Floats) -> str:
     """Return the rows of the process as CSV, sorted by what they are."""
     used = np.nonzero(rows.weights > 0)[0]
+    residuals = [part[used] + mean(process, process.rows) for part, process in zip(inside, processes, strict=True)]
     lines = []
     for number, i in enumerate(used.tolist()):
         place = rows.places[i]
-        left = [inside[part, i] + mean_at for part, mean_at in enumerate(_means(processes, number))]
         names = [str(getattr(place, name)) for name in COLUMNS]
         loads = [f"{getattr(place, name):.10g}" for name in LOADS]
         alphas = [f"{process.alpha[number]:.9g}" for process in processes]
-        lines.append([*names, *loads, f"{rows.weights[i]:g}", *(f"{value:.6g}" for value in left), *alphas])
+        lines.append([*names, *loads, f"{rows.weights[i]:g}", *(f"{part[number]:.6g}" for part in residuals), *alphas])
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow((*COLUMNS, *NUMBERS))
     writer.writerows(sorted(lines))
     return stream.getvalue()
-
-
-def _means(processes: Sequence[Process], number: int) -> list[float]:
-    one = np.array([number])
-    return [float(mean(process, process.rows.take(one))[0]) for process in processes]
 
 
 def _details(rows: Rows, fitted: Fitted, textbook: Efficiencies, held: dict[str, Held]) -> dict[str, Any]:

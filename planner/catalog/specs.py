@@ -1,8 +1,9 @@
 """Hardware, engines and efficiencies: one YAML file each, by shipped name or by path."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
@@ -90,13 +91,15 @@ def load_calibration(name: str, folder: Path = Path()) -> Loaded[Efficiencies | 
     Raises:
         InputError: unknown name, or every fault of the file.
     """
-    path = _find("hardware_specs/calibrations", "calibration", name, folder)
-    head = yaml_io.parse(yaml_io.read_text(path), str(path)).data
-    schema = (
-        Calibration if isinstance(head, dict) and head.get("basis") == "fitted" and "rows" in head else Efficiencies
+    found: Loaded[Efficiencies | Calibration] = load(
+        "hardware_specs/calibrations", "calibration", name, folder, _form_of_calibration
     )
-    found: Loaded[Efficiencies | Calibration] = load("hardware_specs/calibrations", "calibration", name, folder, schema)
     return found
+
+
+def _form_of_calibration(data: Any) -> type[Calibration | Efficiencies]:
+    fitted = isinstance(data, dict) and data.get("basis") == "fitted" and "rows" in data
+    return Calibration if fitted else Efficiencies
 
 
 def names(kind: str) -> tuple[str, ...]:
@@ -120,12 +123,16 @@ def _find(kind: str, word: str, name: str, folder: Path) -> Path:
     raise InputError.single("", message)
 
 
-def load(kind: str, word: str, name: str, folder: Path, schema: type[S]) -> Loaded[S]:
-    """Load a specification of any schema by shipped name or path; see ``load_hardware`` for the errors."""
+def load(kind: str, word: str, name: str, folder: Path, schema: type[S] | Callable[[Any], type[S]]) -> Loaded[S]:
+    """Load a specification of any schema by shipped name or path; see ``load_hardware`` for the errors.
+
+    ``schema`` may be a function that tells it by what the file holds.
+    """
     path = _find(kind, word, name, folder)
     text = yaml_io.read_text(path)
     document = yaml_io.parse(text, str(path))
-    value = validate(document, schema)
+    form: type[S] = schema if isinstance(schema, type) else schema(document.data)
+    value = validate(document, form)
     known = frozenset(getattr(value, "sources", ()))
     lost = unknown_sources(value, known)
     if lost:

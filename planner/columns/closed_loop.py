@@ -19,7 +19,7 @@ _MOST_ROUNDS = 100
 _DAMPING = 0.5
 _STEEPEST = 0.9  # slope of the loop up to which a secant is trusted
 _CLOSE = 1e-7  # relative change of the requests decoding at which the fixed point is reached
-LEAST = 1e-3  # requests decoding: keeps the steps defined where hardly any do
+_LEAST = 1e-3  # requests decoding: keeps the steps defined where hardly any do
 
 Kernel = Callable[..., Any]
 
@@ -72,7 +72,7 @@ def loop_of(
     """
     dp = axes["attention_dp"]
     admitted = np.minimum(clients, max_num_seqs * dp)
-    full = {**axes, "batch_varies": np.zeros(1), "mean_running": np.maximum(admitted, LEAST)}
+    full = {**axes, "batch_varies": np.zeros(1), "mean_running": np.maximum(admitted, _LEAST)}
     waves = (lockstep > 0) & (setting.engine.scheduling.prefill.value == "separate")
     sizes = bounding_figures(setting, full)
     each = np.where(waves, sizes["kv_request_bytes"], sizes["kv_mean_request_bytes"])
@@ -102,13 +102,13 @@ def latencies(loop: Loop, kernel: Kernel, values: Mapping[str, Floats], start: F
         values: of every symbol, those of the loop or others for the same rows.
         start: requests decoding to start from, shape (C,); all that are admitted where not given.
     """
-    admitted = np.maximum(values["admitted"], LEAST)
+    given = _given(loop, values)
+    admitted = given["admitted"]
     running = admitted if start is None else start
-    given = {**values, "admitted": admitted, **_padded(loop, values, admitted, "crest_batch", "crest_captured")}
     with np.errstate(all="ignore"):  # what makes no sense comes out as NaN
         before: tuple[Floats, Floats] | None = None
         for _ in range(_MOST_ROUNDS):
-            found = kernel(**given | at(loop, values, running))
+            found = kernel(**given | _at(loop, values, running))
             target = found["next_running"]
             moved = np.abs(target - running) / running
             if np.nanmax(moved, initial=0.0) < _CLOSE:
@@ -145,10 +145,9 @@ def slopes(
         found: its answer.
         wrt: the symbols.
     """
-    admitted = np.maximum(values["admitted"], LEAST)
-    given = {**values, "admitted": admitted, **_padded(loop, values, admitted, "crest_batch", "crest_captured")}
+    given = _given(loop, values)
     with np.errstate(all="ignore"):
-        _, by = kernel(**given | at(loop, values, found.running))
+        _, by = kernel(**given | _at(loop, values, found.running))
         shape = (len(wrt) + 1, loop.rows)
         full = {name: np.broadcast_to(slope, shape) for name, slope in by.items()}
         moves = full["next_running"][:-1] / (1 - full["next_running"][-1])
@@ -156,7 +155,13 @@ def slopes(
     return ttft, tpot
 
 
-def at(loop: Loop, values: Mapping[str, Floats], running: Floats) -> dict[str, Floats]:
+def _given(loop: Loop, values: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return what does not follow from the requests decoding, the step with all admitted ones among it."""
+    admitted = np.maximum(values["admitted"], _LEAST)
+    return {**values, "admitted": admitted, **_padded(loop, values, admitted, "crest_batch", "crest_captured")}
+
+
+def _at(loop: Loop, values: Mapping[str, Floats], running: Floats) -> dict[str, Floats]:
     """Return what follows from the requests decoding."""
     return {"running": running, **_padded(loop, values, running, "padded_batch", "captured")}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from planner.importers.fields import Fields
 from planner.importers.measured import FIXED, Measured, length_spread
-from planner.importers.vllm_bench import NOT_STREAMED, open_loop, tail
+from planner.importers.vllm_bench import served
 
 _FORMATS = {"fp8": "fp8", "w8a8_int8": "int8", "w8a8_fp8": "fp8", "awq": "int4", "gptq": "int4", "modelopt_fp4": "fp4"}
 
@@ -27,23 +27,11 @@ def read(run: Fields) -> Iterator[Measured]:
     """Read one run; faults are noted in ``run``."""
     completed = run.count("completed", least=1)
     accepted = run.maybe("accept_length")
-    yield Measured(
-        source=str(run.path),
-        run=f"line {run.line}",
-        concurrency=int(run.maybe("max_concurrency") or 0),
-        isl=run.number("total_input_tokens") / max(completed, 1),
-        osl=run.number("total_output_tokens") / max(completed, 1),
-        ttft_ms=run.number("mean_ttft_ms", above=0, wrong=NOT_STREAMED),
-        tpot_ms=run.number("mean_tpot_ms", above=0, wrong="must be more than 0: no request gained a second token"),
-        completed=completed,
-        duration_s=run.number("duration", above=0),
+    yield served(run, completed)._replace(
         length_spread=_spread(run),
-        ttft_tail=tail(run, "ttft"),
-        tpot_tail=tail(run, "tpot"),
         failed=_failed(run),
         model=run.text("server_info.model_path"),
         facts=_facts(run),
-        open_loop=open_loop(run, "--max-concurrency"),
         speculative=_speculative(run, accepted),
     )
 

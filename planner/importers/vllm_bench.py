@@ -26,7 +26,18 @@ def read(run: Fields) -> Iterator[Measured]:
     """Read one run; faults are noted in ``run``."""
     completed = run.count("completed", least=1)
     acceptance, drafted = _speculation(run)
-    yield Measured(
+    yield served(run, completed)._replace(
+        length_spread=_spread(run, completed),
+        failed=_failed(run, completed),
+        model=run.text("model_id"),
+        speculative=drafted,
+        acceptance=acceptance,
+    )
+
+
+def served(run: Fields, completed: int) -> Measured:
+    """Return what SGLang's client, which began as a copy of vLLM's, writes under the same names."""
+    return Measured(
         source=str(run.path),
         run=f"line {run.line}",
         concurrency=int(run.maybe("max_concurrency") or 0),
@@ -36,14 +47,9 @@ def read(run: Fields) -> Iterator[Measured]:
         tpot_ms=run.number("mean_tpot_ms", above=0, wrong="must be more than 0: no request gained a second token"),
         completed=completed,
         duration_s=run.number("duration", above=0),
-        length_spread=_spread(run, completed),
         ttft_tail=tail(run, "ttft"),
         tpot_tail=tail(run, "tpot"),
-        failed=_failed(run, completed),
-        model=run.text("model_id"),
         open_loop=open_loop(run, "--max-concurrency"),
-        speculative=drafted,
-        acceptance=acceptance,
     )
 
 

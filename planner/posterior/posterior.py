@@ -81,11 +81,6 @@ class Posterior:
         """Return what a loaded calibration says."""
         return cls(loaded.textbook, loaded) if isinstance(loaded, Calibration) else cls(loaded)
 
-    @property
-    def name(self) -> str:
-        """Name of the calibration, or of the textbook efficiencies."""
-        return self.calibration.name if self.calibration else self.textbook.name
-
     def efficiencies(self, system: str, backend: str) -> Efficiencies:
         """Return the efficiencies of a backend on a system, as far as either was measured."""
         if self.calibration is None:
@@ -95,13 +90,6 @@ class Posterior:
             groups = [g for g in self.calibration.groups if g.system in (None, system) and g.backend in (None, backend)]
             self._efficiencies[key] = _moved(self.textbook, groups)
         return self._efficiencies[key]
-
-    def residuals(self, places: Sequence[Place]) -> tuple[Floats, Floats]:
-        """Return the expected logarithms of measured over modelled TTFT and TPOT, shape (C,) each."""
-        if self._measured is None or not places:
-            return np.zeros(len(places)), np.zeros(len(places))
-        ttft, tpot = self._measured.means(places)
-        return ttft, tpot
 
     def beliefs(self, places: Sequence[Place]) -> Beliefs | None:
         """Return what is believed of deployments; None without a calibration, which has no intervals."""
