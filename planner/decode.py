@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from planner._version import __version__
 from planner.catalog import Case
 from planner.catalog.case import node_sizes
+from planner.columns.believed import believed
 from planner.columns.grid import searched_values, sequence_limits
 from planner.columns.setting import Setting, settings
 from planner.deployments import PoolContext, deployments, predicted
@@ -67,11 +68,6 @@ def stocks(case: Case) -> dict[str, Stock]:
     return found
 
 
-def _contexts(case: Case, table: ColumnTable) -> list[PoolContext]:
-    by_pool = {setting.pool: setting for setting in settings(case)}
-    return [_context(by_pool[pool]) for pool in table.pools]
-
-
 def _context(setting: Setting) -> PoolContext:
     return PoolContext(
         model=setting.workload.model,
@@ -82,7 +78,6 @@ def _context(setting: Setting) -> PoolContext:
         capture_sizes=setting.engine.graph_capture_sizes.value,
         memory_fraction=setting.engine.memory_fraction.value,
         max_model_len=setting.max_model_len,
-        basis=setting.efficiencies.basis,
     )
 
 
@@ -120,7 +115,12 @@ def chosen_deployments(
     case: Case, problem: PlanningProblem, choice: Choice
 ) -> tuple[tuple[AnyDeployment, ...], tuple[Route, ...]]:
     """Return the deployments of a choice, and the routes between them."""
-    return deployments(problem, choice.replicas, choice.flows, _contexts(case, problem.table))
+    table, by_pool = problem.table, {setting.pool: setting for setting in settings(case)}
+    pools = [by_pool[pool] for pool in table.pools]
+    chosen = [i for i, count in enumerate(choice.replicas) if count]
+    beliefs = {i: believed(pools[table.pool[i]], table.configuration(i)) for i in chosen}
+    contexts = [_context(setting) for setting in pools]
+    return deployments(problem, choice.replicas, choice.flows, contexts, beliefs)
 
 
 def total_of(case: Case, room: Mapping[str, Stock], chosen: Sequence[AnyDeployment]) -> Totals:
@@ -169,6 +169,7 @@ def assembled(
         by_workload=each,
         shortfall=claim.shortfall,
         baseline=baseline,
+        certainty=(),
         statistics=statistics,
     )
 

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from planner.columns.believed import SHARES, Believed
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.plan import (
     AnyDeployment,
@@ -31,15 +32,18 @@ class PoolContext(NamedTuple):
     capture_sizes: tuple[int, ...]
     memory_fraction: float
     max_model_len: int
-    basis: str
 
 
 def deployments(
-    problem: PlanningProblem, replicas: Sequence[int], flows: Sequence[Flow], contexts: Sequence[PoolContext]
+    problem: PlanningProblem,
+    replicas: Sequence[int],
+    flows: Sequence[Flow],
+    contexts: Sequence[PoolContext],
+    beliefs: Mapping[int, Believed],
 ) -> tuple[tuple[AnyDeployment, ...], tuple[Route, ...]]:
     """Return one deployment per column with replicas, in the order of the columns, and the routes between them.
 
-    ``contexts`` by pool of the table; none where a table lists the columns.
+    ``contexts`` by pool of the table, ``beliefs`` by column with replicas; none where a table lists the columns.
     """
     table = problem.table
     chosen = [i for i, count in enumerate(replicas) if count]
@@ -51,9 +55,12 @@ def deployments(
         listed = tuple(_listed(table, i, replicas[i], names[i], pairs.get(i)) for i in chosen)
         return listed, tuple(Route(names[f.prefill], names[f.decode], f.rate, None, None, None) for f, _ in used)
     found = tuple(
-        _deployment(table, i, replicas[i], names[i], pairs.get(i), contexts[table.pool[i]], _worst(problem, i, used))
+        _deployment(
+            table, i, replicas[i], names[i], pairs.get(i), contexts[table.pool[i]],
+            _latencies(problem, i, used, beliefs),
+        )
         for i in chosen
-    )
+    )  # fmt: skip
     return found, tuple(_route(problem, flow, route, names) for flow, route in used)
 
 
@@ -85,19 +92,33 @@ def _pairs(table: ColumnTable, flows: Sequence[Flow]) -> dict[int, str]:
     return names
 
 
-class _Worst(NamedTuple):
-    """Latencies of whole requests through a part of a pair [s]."""
+def _latencies(
+    problem: PlanningProblem, column: int, used: Sequence[tuple[Flow, int]], beliefs: Mapping[int, Believed]
+) -> Latencies:
+    """Return the latencies of a mixed column, or the worst of whole requests through a part of a pair."""
+    f, routes, mine = problem.table.figures, problem.routes, beliefs[column]
+    through = [(flow, route) for flow, route in used if column in (flow.prefill, flow.decode)]
+    ttft = [(float(routes.ttft[route]), beliefs[flow.prefill].ttft) for flow, route in through]
+    tpot = [(float(routes.tpot[route]), beliefs[flow.decode].tpot) for flow, route in through]
+    first = _quantiles("ttft", ttft or [(float(f["ttft"][column]), mine.ttft)])
+    each = _quantiles("tpot", tpot or [(float(f["tpot"][column]), mine.tpot)])
+    return Latencies(
+        **first,
+        **each,
+        itl_ms=float(f["itl"][column]) * MILLISECONDS_PER_SECOND,
+        basis=mine.basis,
+        outside=mine.outside,
+        confidence=mine.confidence,
+    )
 
-    ttft: float
-    tpot: float
 
-
-def _worst(problem: PlanningProblem, column: int, used: Sequence[tuple[Flow, int]]) -> _Worst:
-    f = problem.table.figures
-    mine = [route for flow, route in used if column in (flow.prefill, flow.decode)]
-    if not mine:
-        return _Worst(float(f["ttft"][column]), float(f["tpot"][column]))
-    return _Worst(*(max(float(part[route]) for route in mine) for part in (problem.routes.ttft, problem.routes.tpot)))
+def _quantiles(name: str, found: Sequence[tuple[float, tuple[float, ...] | None]]) -> dict[str, Any]:
+    """Return the worst of latencies [s] as fields in milliseconds, as planned and by percentile."""
+    fields: dict[str, Any] = {f"{name}_ms": max(planned for planned, _ in found) * MILLISECONDS_PER_SECOND}
+    for i, share in enumerate(SHARES):
+        known = [planned * factors[i] * MILLISECONDS_PER_SECOND for planned, factors in found if factors]
+        fields[f"{name}_ms_p{share * 100:.0f}"] = max(known) if known else None
+    return fields
 
 
 def _route(problem: PlanningProblem, flow: Flow, route: int, names: Mapping[int, str]) -> Route:
@@ -132,7 +153,7 @@ def _listed(table: ColumnTable, i: int, replicas: int, name: str, pair: str | No
 
 
 def _deployment(
-    table: ColumnTable, i: int, replicas: int, name: str, pair: str | None, context: PoolContext, worst: _Worst
+    table: ColumnTable, i: int, replicas: int, name: str, pair: str | None, context: PoolContext, latencies: Latencies
 ) -> Deployment:
     c, f = table.configuration(i), {key: float(values[i]) for key, values in table.figures.items()}
     left = f["capacity_bytes"] - f["weights_bytes"] - f["activations_bytes"]
@@ -175,12 +196,7 @@ def _deployment(
         devices=replicas * c.devices,
         requests_per_s=replicas * f["rate"],
         requests_in_flight=replicas * f["in_flight"],
-        predicted=Latencies(
-            ttft_ms=worst.ttft * MILLISECONDS_PER_SECOND,
-            tpot_ms=worst.tpot * MILLISECONDS_PER_SECOND,
-            itl_ms=f["itl"] * MILLISECONDS_PER_SECOND,
-            basis=context.basis,
-        ),
+        predicted=latencies,
         memory_bytes=MemoryBytes(
             weights=f["weights_bytes"],
             kv_cache=f["kv_cache_bytes"],

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from formulations import FORMULATIONS
 from planner.baseline import compared
 from planner.catalog import Case
+from planner.certainty import certainty
 from planner.columns import enumerate as columns
 from planner.columns.legality import limits
 from planner.columns.pairs import routes_of
@@ -51,7 +52,10 @@ def evidence(
     choice = Choice([d.replicas for d in kept], _flows(plan, [d.name for d in kept]))
     wrong = [] if refused else flow_violations(of_plan, choice.replicas, choice.flows)
     rebuilt = decode(case, of_plan, choice if not wrong else Choice(choice.replicas), claim, statistics)
-    rebuilt = rebuilt._replace(baseline=compared(case, rebuilt) if solve_again else plan.baseline)
+    rebuilt = rebuilt._replace(
+        baseline=compared(case, rebuilt) if solve_again else plan.baseline,
+        certainty=certainty(case, rebuilt) if solve_again else plan.certainty,
+    )
     optimum, best = found_again(problem, small, _per_device(case), case.scenario.solver.name, solve_again=solve_again)
     return Evidence(
         digest=rebuilt.scenario.sha256,

@@ -157,7 +157,7 @@ def listed_plan(
     table = problem.table
     flows = _flows(table, replicas)
     pairs = _pairs([flow.prefill for flow in flows], [flow.decode for flow in flows])
-    chosen, routes = deployments(problem._replace(routes=pairs), replicas, flows, [])
+    chosen, routes = deployments(problem._replace(routes=pairs), replicas, flows, [], {})
     per_device = _per_device(case)
     devices = {name: stock.devices for name, stock in problem.stocks.items()}
     total = totals(chosen, per_device["cost"], per_device["power"], devices)

@@ -9,6 +9,7 @@ from planner.baseline import compared
 from planner.catalog import AnyCase, Case, TableCase, scenario_from_data
 from planner.catalog.quality import quality_note
 from planner.catalog.table_columns import changed_tables, with_recorded
+from planner.certainty import certainty
 from planner.columns import enumerate as columns
 from planner.columns.legality import limits
 from planner.decode import Choice, Claim, decode, statistics_of
@@ -67,7 +68,7 @@ def solve(case: AnyCase, on_stage: Stage = _silent) -> Report:
     )
     statistics = statistics_of(table, len(small.table), result.solver, time.perf_counter() - started)
     plan = decode(case, small, choice, claim, statistics)
-    plan = plan._replace(baseline=compared(case, plan))
+    plan = plan._replace(baseline=compared(case, plan), certainty=certainty(case, plan))
     on_stage("verifying")
     verdict = judge(plan, evidence(case, plan, problem, small, solve_again=False))
     plan = _accepted(plan, verdict, started)

@@ -25,8 +25,11 @@ class EngineVersion(NamedTuple):
 
 
 class Latencies(NamedTuple):
-    """Mean latencies at the deployment's full rate [ms]; ``basis`` says how trustworthy they are.
+    """Mean latencies at the deployment's full rate [ms], as planned for.
 
+    ``confidence``: share of such deployments that are expected to be no slower; percentiles are of deployments, too.
+    ``basis``: the nearest thing that was measured (deployment, system+backend, system, none); ``outside``: what of the
+    deployment lies beyond all measured runs. Efficiencies that were not fitted have a basis, and no intervals.
     ``itl_ms``: the gap between two tokens while the last chunk of a prompt shares the step.
     """
 
@@ -34,6 +37,14 @@ class Latencies(NamedTuple):
     tpot_ms: float
     itl_ms: float
     basis: str
+    outside: tuple[str, ...]
+    confidence: float | None
+    ttft_ms_p10: float | None
+    ttft_ms_p50: float | None
+    ttft_ms_p90: float | None
+    tpot_ms_p10: float | None
+    tpot_ms_p50: float | None
+    tpot_ms_p90: float | None
 
 
 class MemoryBytes(NamedTuple):
@@ -248,12 +259,29 @@ class Comparison(NamedTuple):
     gain: float | None
 
 
+class Certainty(NamedTuple):
+    """How sure a deployment is the best choice, given what its calibration leaves unexplained.
+
+    ``rivals``: other ways to divide the model that meet the limits, null for parts of pairs, which are not compared.
+    ``chance_best``: that none of them has a higher rate per unit of the goal; ``expected_regret``: what the best of
+    them would have more, mean share of it.
+    ``requests_per_s``: expected of all replicas less what earlier choices as far from anything measured fell short
+    (the winner's curse).
+    """
+
+    deployment: str
+    rivals: int | None
+    chance_best: float | None
+    expected_regret: float | None
+    requests_per_s: float
+
+
 class Plan(NamedTuple):
     """The content of a plan file.
 
     ``routes`` connect the parts of pairs. ``by_workload`` are predictions for each of several workloads.
     ``shortfall`` says, where nothing fits, what could be reached instead; ``baseline`` compares with what runs today,
-    and is empty where the scenario does not say.
+    and is empty where the scenario does not say; ``certainty`` is empty without a fitted calibration.
     """
 
     schema_version: int
@@ -269,6 +297,7 @@ class Plan(NamedTuple):
     by_workload: dict[str, Predicted]
     shortfall: tuple[str, ...]
     baseline: tuple[Comparison, ...]
+    certainty: tuple[Certainty, ...]
     statistics: Statistics
 
 

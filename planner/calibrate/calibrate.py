@@ -47,7 +47,7 @@ def calibrate(
     calibration = Calibration(
         name=name, basis="fitted", description="Fitted to measured serving runs; see `report` for its errors.",
         textbook=textbook, groups=fitted.groups(), ttft=_written(kernels[0]), tpot=_written(kernels[1]),
-        intervals=intervals(held, rows.core), report=report,
+        intervals=intervals(held, rows), report=report,
         sources={"measurements": source}, rows=_table(rows, processes, inside),
     )  # fmt: skip
     return calibration, report | _details(rows, fitted, textbook, held)

@@ -7,7 +7,7 @@ import numpy as np
 from planner.calibrate.data import Rows
 from planner.calibrate.fit import Fitted, fit, modelled, priors
 from planner.calibrate.kernel import fit_kernel
-from planner.posterior.posterior import inputs_of, kernel_of, known_keys
+from planner.posterior.measured import inputs_of, kernel_of, known_keys
 from planner.posterior.process import Kernel, Process, condition, mean
 from planner.schema.calibration import ProcessKernel
 from planner.schema.efficiency import Efficiencies

@@ -9,8 +9,9 @@ from planner.calibrate.conditioning import LATENCIES, conditioned
 from planner.calibrate.data import Rows
 from planner.calibrate.fit import modelled, priors
 from planner.calibrate.folds import SPLITS, Split, folds
-from planner.posterior.posterior import inputs_of, known_keys
-from planner.posterior.process import Kernel, deviation, mean
+from planner.calibrate.picks import optimism
+from planner.posterior.measured import inputs_of, known_keys
+from planner.posterior.process import Kernel, Spread, mean
 from planner.schema.calibration import Interval, Intervals, Quantiles
 from planner.schema.efficiency import Efficiencies
 from planner.table import Floats
@@ -49,7 +50,7 @@ def held_out(
         inputs = inputs_of([rows.places[i] for i in left], known_keys([rows.places[i] for i in kept]))
         for part, (process, measured) in enumerate(zip(processes, rows.times, strict=True)):
             error[part, left] = np.log(measured[left] / times[part][left]) - mean(process, inputs)
-            standard[part, left] = error[part, left] / deviation(process, inputs)
+            standard[part, left] = error[part, left] / Spread(process).deviation(inputs)
     return Held(error, standard, groups)
 
 
@@ -64,8 +65,12 @@ def figures(error: Floats, core: np.ndarray) -> dict[str, Any]:
     return found
 
 
-def intervals(held: dict[str, Held], core: np.ndarray) -> Intervals:
-    """Return quantiles by distance; where too few rows were left out, wider ones than at the distance before."""
+def intervals(held: dict[str, Held], rows: Rows) -> Intervals:
+    """Return quantiles and optimism by distance.
+
+    Where too few rows were left out, quantiles are wider than at the distance before, and optimism is no less.
+    """
+    core, most = rows.core, 0.0
     found: dict[str, Interval] = {}
     before = dict.fromkeys(LATENCIES, (-_NORMAL, _NORMAL))
     for split in SPLITS:
@@ -79,5 +84,6 @@ def intervals(held: dict[str, Held], core: np.ndarray) -> Intervals:
             before[name] = (min(p10, -0.1), max(p90, 0.1))
             low, high = before[name]
             parts[name] = Quantiles(p10=round(low, 4), p90=round(high, 4), rows=len(values))
-        found[split.interval] = Interval(**parts)
+        most = optimism(rows.places, rows.times, held[split.name].error, core) or most
+        found[split.interval] = Interval(**parts, optimism=round(most, 4))
     return Intervals(**found, beyond=priors()["beyond"])

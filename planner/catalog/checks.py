@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from planner.catalog.case import node_sizes
 from planner.errors import Problem, did_you_mean
 from planner.schema.architecture import Architecture
-from planner.schema.calibration import Calibration
+from planner.schema.calibration import MEDIAN, Calibration
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
 from planner.schema.hardware import Hardware
@@ -14,7 +14,6 @@ from planner.schema.objective import Goal
 from planner.schema.scenario import EngineChoice, Workload
 from planner.yaml_io import Document, Loc
 
-MEDIAN = 0.5
 _ROUNDED = 0.5  # output_tokens is whole, the mean of a range may not be
 
 
@@ -218,9 +217,10 @@ def _baseline(parts: Parts) -> Iterator[Finding]:
 
 
 def _confidence(parts: Parts) -> Iterator[Finding]:
-    confidence, sets = parts.fields.get("confidence", MEDIAN), parts.calibration
-    if confidence != MEDIAN and sets:
-        message = f"'{sets.name}' efficiencies carry no error intervals, so only {MEDIAN} can be planned for"
-        if sets.basis == "fitted":
-            message = f"plans are made for {MEDIAN} only; `planner predict --calibration {sets.name}` gives intervals"
-        yield ("confidence",), message
+    confidence, sets = parts.fields.get("confidence"), parts.calibration
+    if confidence not in (None, MEDIAN) and isinstance(sets, Efficiencies):
+        yield (
+            ("confidence",),
+            f"'{sets.name}' efficiencies carry no error intervals, so only {MEDIAN} can be planned for; "
+            "a fitted calibration has them",
+        )

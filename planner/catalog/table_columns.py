@@ -10,9 +10,10 @@ from planner import yaml_io
 from planner.catalog import cells
 from planner.catalog.case import Specification
 from planner.catalog.cells import BadValueError
-from planner.catalog.checks import MEDIAN, Finding, Parts
+from planner.catalog.checks import Finding, Parts
 from planner.catalog.specs import resolve_path
 from planner.errors import InputError, Problem, as_written, did_you_mean
+from planner.schema.calibration import MEDIAN
 from planner.schema.hardware import Hardware
 from planner.schema.objective import Goal
 from planner.schema.scenario import TableInventoryItem, TableScenario, TableWorkload
@@ -204,8 +205,8 @@ def table_findings(parts: Parts, given: Mapping[str, Any]) -> Iterator[Finding]:
         if given.get(name):
             why = {"links": "has no sizes of caches", "baseline": "says nothing of what runs today"}[name]
             yield (name,), f"a table of columns {why}; leave '{name}' out"
-    confidence = parts.fields.get("confidence", MEDIAN)
-    if confidence != MEDIAN:
+    confidence = parts.fields.get("confidence")
+    if confidence not in (None, MEDIAN):
         yield ("confidence",), f"a table of columns has no error intervals, so only {MEDIAN} can be planned for"
 
 

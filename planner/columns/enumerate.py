@@ -199,6 +199,7 @@ def merged(tables: Sequence[ColumnTable]) -> ColumnTable:
         return ColumnTable(
             (), empty, dict.fromkeys(DECIDED, empty), dict.fromkeys(FIGURES, none), none > 0, 0, 0, 0, {}, ()
         )
+    starts = np.cumsum([0, *(len(table.pools) for table in tables[:-1])])
     rejected: dict[str, Rejection] = {}
     missed: dict[str, int] = {}
     for table in tables:
@@ -209,8 +210,8 @@ def merged(tables: Sequence[ColumnTable]) -> ColumnTable:
         count = rejection.configurations + (before.configurations if before else 0)
         rejected[rejection.rule] = rejection._replace(configurations=count)
     return ColumnTable(
-        pools=tuple(table.pools[0] for table in tables),
-        pool=np.repeat(np.arange(len(tables)), [len(table) for table in tables]),
+        pools=tuple(pool for table in tables for pool in table.pools),
+        pool=np.concatenate([table.pool + start for table, start in zip(tables, starts.tolist(), strict=True)]),
         axes={axis: np.concatenate([table.axes[axis] for table in tables]) for axis in DECIDED},
         figures={name: np.concatenate([table.figures[name] for table in tables]) for name in FIGURES},
         meets_limits=np.concatenate([table.meets_limits for table in tables]),

@@ -70,6 +70,7 @@ def symbol_values(setting: Setting, axes: Axes) -> dict[str, Any]:
     return {
         **architecture_values(setting.architecture, pp),
         **efficiency_symbols(setting, axes),
+        **(setting.believed.scales(axes) if setting.believed else {}),
         **hardware_values(setting.hardware),
         **engine_values(setting.engine, setting.engine_version),
         **_asked(axes),

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from planner.catalog.case import Case, EngineUse, node_sizes
-from planner.posterior import Posterior
+from planner.posterior import Place, Posterior, Replica
 from planner.schema.architecture import Architecture
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
@@ -33,7 +33,10 @@ class Speculative(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One model and load on one kind of device under one engine, in one role."""
+    """One model and load on one kind of device under one engine, in one role.
+
+    ``believed``: what measured runs say beyond efficiencies, if anything.
+    """
 
     inventory: str
     item: InventoryItem
@@ -52,6 +55,7 @@ class Setting(NamedTuple):
     workload_name: str = ""
     model: ServedModel | None = None
     search: Search = Search.model_construct()
+    believed: Replica | None = None
 
     @property
     def pool(self) -> Pool:
@@ -107,7 +111,15 @@ def _setting(case: Case, posterior: Posterior, workload: str, inventory: str, us
         workload_name=workload,
         model=model,
         search=case.scenario.search,
+        believed=posterior.replica(_place(case, workload, hardware, use), role, case.scenario.confidence),
     )
+
+
+def _place(case: Case, workload: str, hardware: Hardware, use: EngineUse) -> Place:
+    """Return the place of a replica of one device and one request, whose precision is yet to be chosen."""
+    load = case.scenario.workloads[workload]
+    name = case.architecture(workload).name
+    return Place(hardware.name, use.engine.name, name, "", 1, 1, 1, 1, 1.0, load.input_tokens, load.output_tokens)
 
 
 def expert_load(workload: Workload, efficiencies: Efficiencies) -> ExpertLoad:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from planner.plan import AnyDeployment, Deployment, ObjectiveValue, Plan
 from planner.report import Report
+from planner.schema.calibration import MEDIAN
 from planner.text import aligned, figure, grouped
 
 _GB = 1e9
@@ -15,6 +16,14 @@ _BOUND = {
     "link_bandwidth": "links",
     "latency": "launch and link latency",
     "host": "host",
+}
+
+
+_NEAREST = {
+    "deployment": "this deployment was measured",
+    "system+backend": "{d.engine.name} on {d.hardware} was measured, this deployment was not",
+    "system": "{d.hardware} was measured, with other engines",
+    "none": "nothing like it was measured",
 }
 
 
@@ -158,11 +167,10 @@ def _baseline(plan: Plan) -> list[str]:
 def _facts(report: Report) -> Iterator[str]:
     plan, statistics = report.plan, report.plan.statistics
     priced = _of_engines(plan)
-    rate, basis = plan.predicted, priced[0].predicted.basis if priced else "table"
+    rate = plan.predicted
     cost, watts = plan.totals.cost_usd_per_h, plan.totals.power_w
     power = "power not published" if watts is None else f"{watts / 1e3:.1f} kW rated"
     used = {name: sum(d.devices for d in plan.deployments if d.inventory == name) for name in plan.totals.idle_devices}
-    fitted = ", not fitted to silicon" if basis == "textbook" else ""
     tokens = "" if rate.output_tokens_per_s is None else f", {figure(rate.output_tokens_per_s)} output token/s"
     carries = f"{figure(rate.requests_per_s)} request/s{tokens}"
     yield from _named(
@@ -190,7 +198,8 @@ def _facts(report: Report) -> Iterator[str]:
     legal = f"{grouped(statistics.legal)} legal, {grouped(statistics.meeting_slo)} within all limits"
     yield from _named("searched", [f"{grouped(statistics.configurations)} configurations, {legal}"])
     yield from _named("left out", _left_out(report))
-    yield from _named("figures", [f"means at the full rate of each deployment, from {basis} efficiencies{fitted}"])
+    yield from _named("figures", _figures(plan))
+    yield from _named("chances", _certainty(plan)) if plan.certainty else ()
 
 
 def _listed_facts(report: Report) -> Iterator[str]:
@@ -202,6 +211,40 @@ def _listed_facts(report: Report) -> Iterator[str]:
     yield from _named(
         "figures", ["rates as the table lists them, times its factors: inside the table's own linear model"]
     )
+
+
+def _figures(plan: Plan) -> list[str]:
+    """What figures are, and how far off they may be."""
+    priced = _of_engines(plan)
+    several = len(priced) > 1
+    lines = []
+    for d in priced:
+        p = d.predicted
+        whose = f"{d.name}: " if several else ""
+        if p.confidence is None:
+            lines.append(f"{whose}means at the full rate, from {p.basis} efficiencies, not fitted to silicon")
+            continue
+        share = "as expected" if p.confidence == MEDIAN else f"such that {p.confidence:.0%} are no slower"
+        lines.append(f"{whose}means at the full rate, {share}; {_NEAREST[p.basis].format(d=d)}")
+        ranges = (("TTFT", p.ttft_ms_p10, p.ttft_ms_p90), ("TPOT", p.tpot_ms_p10, p.tpot_ms_p90))
+        known = [f"{name} {figure(low)} to {figure(high)} ms" for name, low, high in ranges if low and high]
+        lines.append(f"four of five: {', '.join(known)}")
+        lines += [f"beyond all measured runs: {what}" for what in p.outside]
+    return lines
+
+
+def _certainty(plan: Plan) -> list[str]:
+    """How sure each deployment is the best there is, and what to expect of it after all."""
+    several = len(plan.certainty) > 1
+    lines = []
+    for c in plan.certainty:
+        parts = []
+        if c.rivals and c.chance_best is not None and c.expected_regret is not None:
+            parts.append(f"{c.chance_best:.0%} that none of {c.rivals} other divisions of the model does better")
+            parts.append(f"expected regret {c.expected_regret:.1%}")
+        parts.append(f"after the winner's curse {figure(c.requests_per_s)} request/s")
+        lines.append((f"{c.deployment}: " if several else "") + ", ".join(parts))
+    return lines
 
 
 def _named(name: str, lines: list[str]) -> Iterator[str]:

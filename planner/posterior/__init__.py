@@ -1,5 +1,10 @@
 """What a calibration says about deployments: efficiencies by system and backend, residuals, and intervals."""
 
-from planner.posterior.posterior import COLUMNS, NUMBERS, Beliefs, Place, Posterior
+from planner.posterior.measured import NUMBERS, Measured, Support
+from planner.posterior.place import COLUMNS, Place
+from planner.posterior.posterior import Beliefs, Posterior
+from planner.posterior.replica import CAUTIOUS, Replica
 
-__all__ = ["COLUMNS", "NUMBERS", "Beliefs", "Place", "Posterior"]
+__all__ = [
+    "CAUTIOUS", "COLUMNS", "NUMBERS", "Beliefs", "Measured", "Place", "Posterior", "Replica", "Support",
+]  # fmt: skip

@@ -1,59 +1,18 @@
 """What a calibration says about a deployment: its efficiencies, what is left unexplained, and how sure that is."""
 
-import csv
 import functools
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from planner.posterior.fields import FIELDS, from_scale, to_scale, values_of, with_fields
-from planner.posterior.process import Inputs, Kernel, Process, deviation, mean
-from planner.schema.calibration import LEVELS, LOADS, Basis, Calibration, Group, Interval, ProcessKernel
+from planner.posterior.measured import LATENCIES, Measured
+from planner.posterior.place import Place
+from planner.posterior.replica import Replica
+from planner.schema.calibration import Basis, Calibration, Group
 from planner.schema.efficiency import Efficiencies
 from planner.table import Floats
-
-COLUMNS = ("system", "backend", "model", "precision", "tp", "pp", "attention_dp", "ep")
-NUMBERS = (*LOADS, "weight", "ttft", "tpot", "alpha_ttft", "alpha_tpot")
-_CHUNK = 2000  # rows whose covariance with all measured ones is held at once
-
-
-class Place(NamedTuple):
-    """One deployment under one load: names as shipped, degrees, clients, and mean lengths [token]."""
-
-    system: str
-    backend: str
-    model: str
-    precision: str
-    tp: int
-    pp: int
-    attention_dp: int
-    ep: int
-    concurrency: float
-    isl: float
-    osl: float
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """What a row has in common with others, by level."""
-        pair = f"{self.system} {self.backend}"
-        degrees = f"tp{self.tp} pp{self.pp} dp{self.attention_dp} ep{self.ep}"
-        here = f"{self.model} {pair}"
-        return (
-            pair, self.model, f"{self.model} {self.backend}", here, f"{here} {self.precision}",
-            f"{here} {self.precision} {degrees}",
-        )  # fmt: skip
-
-    @property
-    def load(self) -> tuple[float, ...]:
-        """Clients and lengths in doublings."""
-        return tuple(float(np.log2(max(value, 1.0))) for value in (self.concurrency, self.isl, self.osl))
-
-    @property
-    def devices(self) -> int:
-        """Devices of a replica."""
-        return self.tp * self.pp * self.attention_dp
 
 
 class Beliefs(NamedTuple):
@@ -75,11 +34,16 @@ class Posterior:
         self.textbook = textbook
         self.calibration = calibration
         self._efficiencies: dict[tuple[str, str], Efficiencies] = {}
+        self._replicas: dict[tuple[Place, str, float | None], Replica] = {}
 
     @classmethod
     def of(cls, loaded: Efficiencies | Calibration) -> "Posterior":
-        """Return what a loaded calibration says."""
-        return cls(loaded.textbook, loaded) if isinstance(loaded, Calibration) else cls(loaded)
+        """Return what a loaded calibration says; the last few are remembered, since their rows take a while to read."""
+        if id(loaded) not in _RECENT:
+            while len(_RECENT) >= _MOST_RECENT:
+                _RECENT.pop(next(iter(_RECENT)))
+            _RECENT[id(loaded)] = cls(loaded.textbook, loaded) if isinstance(loaded, Calibration) else cls(loaded)
+        return _RECENT[id(loaded)]
 
     def efficiencies(self, system: str, backend: str) -> Efficiencies:
         """Return the efficiencies of a backend on a system, as far as either was measured."""
@@ -93,75 +57,39 @@ class Posterior:
 
     def beliefs(self, places: Sequence[Place]) -> Beliefs | None:
         """Return what is believed of deployments; None without a calibration, which has no intervals."""
-        return self._measured.beliefs(places) if self._measured is not None and places else None
+        if self.measured is None or not places:
+            return None
+        supports = [self.measured.support(place) for place in places]
+        found: dict[str, Floats] = {}
+        for name in LATENCIES:
+            expected, spread = self.measured.expected(name, places), self.measured.spread(name, places)
+            quantiles = [getattr(support.interval, name) for support in supports]
+            low, high = (np.array([getattr(q, side) for q in quantiles]) for side in ("p10", "p90"))
+            found[name] = np.exp(expected)
+            found[f"{name}_p10"] = np.exp(expected + low * spread)
+            found[f"{name}_p90"] = np.exp(expected + high * spread)
+        return Beliefs(**found, basis=[support.basis for support in supports])
+
+    def replica(self, place: Place, role: str, confidence: float | None) -> Replica | None:
+        """Return factors on the times of replicas that share a place but for degrees and requests running.
+
+        ``confidence``: the share of deployments that are to be no slower; None for the expected time of what is near
+        to something measured, and a share of 0.8 of others. None is returned without a calibration.
+        """
+        key = (place, role, confidence)
+        if self.measured is not None and key not in self._replicas:
+            self._replicas[key] = Replica(self.measured, place, role, confidence)
+        return self._replicas.get(key)
 
     @functools.cached_property
-    def _measured(self) -> "_Measured | None":
-        return _Measured(self.calibration) if self.calibration else None
+    def measured(self) -> Measured | None:
+        """The rows of a calibration."""
+        return Measured(self.calibration) if self.calibration else None
 
 
-class _Measured:
-    """The measured rows of a calibration, and what they say about others."""
-
-    def __init__(self, calibration: Calibration) -> None:
-        self.intervals = calibration.intervals
-        table = list(csv.DictReader(io.StringIO(calibration.rows)))
-        places = [place_of(row) for row in table]
-        self.known = known_keys(places)
-        self.systems = frozenset(place.system for place in places)
-        loads = np.array([place.load for place in places])
-        self.least, self.most = loads.min(axis=0), loads.max(axis=0)
-        self.devices, self.stages = max(p.devices for p in places), max(p.pp for p in places)
-        rows, weight = inputs_of(places, self.known), np.array([float(row["weight"]) for row in table])
-        self.processes = [
-            Process(kernel_of(kernel), rows, np.array([float(row[f"alpha_{name}"]) for row in table]), weight)
-            for name, kernel in (("ttft", calibration.ttft), ("tpot", calibration.tpot))
-        ]
-
-    def means(self, places: Sequence[Place]) -> list[Floats]:
-        """Return expected residuals of TTFT and of TPOT."""
-        inputs = inputs_of(places, self.known)
-        return [np.concatenate([mean(process, part) for part in _parts(inputs)]) for process in self.processes]
-
-    def basis(self, place: Place) -> tuple[Basis, bool]:
-        """Return the nearest thing measured, and whether the model was measured there."""
-        pair, _, _, here, _, deployment = place.keys
-        if deployment in self.known[-1]:
-            return "deployment", True
-        if pair in self.known[0]:
-            return "system+backend", here in self.known[3]
-        return ("system", False) if place.system in self.systems else ("none", False)
-
-    def beliefs(self, places: Sequence[Place]) -> Beliefs:
-        """Return factors, their quantiles and bases."""
-        inputs, beyond = inputs_of(places, self.known), self._beyond(places)
-        bases = [self.basis(place) for place in places]
-        intervals = [self._interval(*basis) for basis in bases]
-        found: dict[str, Floats] = {}
-        for process, name, centre in zip(self.processes, ("ttft", "tpot"), self.means(places), strict=True):
-            inside = np.concatenate([deviation(process, part) for part in _parts(inputs)])
-            spread = np.hypot(inside, beyond)
-            quantiles = [getattr(interval, name) for interval in intervals]
-            low, high = (np.array([getattr(q, side) for q in quantiles]) for side in ("p10", "p90"))
-            found[name] = np.exp(centre)
-            found[f"{name}_p10"], found[f"{name}_p90"] = np.exp(centre + low * spread), np.exp(centre + high * spread)
-        return Beliefs(**found, basis=[basis for basis, _ in bases])
-
-    def _interval(self, basis: Basis, known_model: bool) -> Interval:
-        if basis == "system+backend":
-            return self.intervals.system_backend if known_model else self.intervals.new_model
-        found: Interval = getattr(self.intervals, basis)
-        return found
-
-    def _beyond(self, places: Sequence[Place]) -> Floats:
-        """Standard deviation for loads and sizes that nothing measured comes near, by doublings."""
-        far = []
-        for place in places:
-            load = np.array(place.load)
-            outside = np.maximum(0.0, np.maximum(load - self.most, self.least - load)).sum()
-            wider = max(0.0, np.log2(place.devices / self.devices)) + max(0.0, np.log2(place.pp / self.stages))
-            far.append(float(outside + wider))
-        return self.intervals.beyond * np.array(far)
+# By identity: a posterior holds on to what it was made from, so an identity that is listed here stays taken.
+_RECENT: dict[int, Posterior] = {}
+_MOST_RECENT = 4
 
 
 def _moved(textbook: Efficiencies, groups: Sequence[Group]) -> Efficiencies:
@@ -174,39 +102,3 @@ def _moved(textbook: Efficiencies, groups: Sequence[Group]) -> Efficiencies:
     values = from_scale(np.array(list(places.values())))
     found = {field: float(value) for field, value in zip(FIELDS, values, strict=True) if field in changed}
     return with_fields(textbook, found).model_copy(update={"basis": "fitted"})
-
-
-def place_of(row: Mapping[str, str]) -> Place:
-    """Return the place of a line of a calibration's rows."""
-    tp, pp, dp, ep = (int(row[name]) for name in COLUMNS[4:])
-    concurrency, isl, osl = (float(row[name]) for name in LOADS)
-    return Place(row["system"], row["backend"], row["model"], row["precision"], tp, pp, dp, ep, concurrency, isl, osl)
-
-
-def known_keys(places: Sequence[Place]) -> list[dict[str, int]]:
-    """Return numbers of the values of each level, in the order of their names."""
-    keys = [place.keys for place in places]
-    return [{key: i for i, key in enumerate(sorted({k[level] for k in keys}))} for level in range(len(LEVELS))]
-
-
-def inputs_of(places: Sequence[Place], known: Sequence[dict[str, int]]) -> Inputs:
-    """Return rows of a process; a value of a level that was not measured shares it with nothing."""
-    keys = [[table.get(key, -1 - i) for i, key in enumerate(level)] for table, level in zip(
-        known, zip(*(place.keys for place in places), strict=True), strict=True
-    )]  # fmt: skip
-    return Inputs(np.array(keys, dtype=np.int64), np.array([place.load for place in places]).T)
-
-
-def kernel_of(written: ProcessKernel) -> Kernel:
-    """Return a kernel as arrays, levels and loads in their order."""
-    return Kernel(
-        np.array([written.constant[level] for level in LEVELS]),
-        np.array([written.smooth[level] for level in LEVELS]),
-        written.noise,
-        np.array([written.lengths[load] for load in LOADS]),
-    )
-
-
-def _parts(inputs: Inputs) -> Iterator[Inputs]:
-    for start in range(0, inputs.load.shape[1], _CHUNK):
-        yield inputs.take(np.arange(start, min(start + _CHUNK, inputs.load.shape[1])))

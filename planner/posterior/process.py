@@ -12,6 +12,9 @@ import numpy as np
 
 from planner.table import Floats, Ints
 
+_ROOTS = 2  # levels that all others refine: rows that share none of these share nothing
+_CHUNK = 2000  # rows whose covariance with measured ones is held at once
+
 
 class Inputs(NamedTuple):
     """Rows: ``keys`` number the value of each level, shape (levels, C); ``load`` in doublings, shape (axes, C)."""
@@ -68,15 +71,56 @@ def condition(kernel: Kernel, rows: Inputs, residuals: Floats, precision: Floats
 
 def mean(process: Process, rows: Inputs) -> Floats:
     """Return the expected residuals of rows, shape (C,); 0 where no measured row shares a key."""
-    return covariance(process.kernel, rows, process.rows) @ process.alpha
+    parts = range(0, rows.load.shape[1], _CHUNK)
+    whole = np.arange(rows.load.shape[1])
+    found = [covariance(process.kernel, rows.take(whole[i : i + _CHUNK]), process.rows) @ process.alpha for i in parts]
+    return np.concatenate(found) if found else np.zeros(0)
 
 
-def deviation(process: Process, rows: Inputs) -> Floats:
-    """Return the standard deviation of the residuals of rows, noise of one measurement included, shape (C,)."""
-    kernel = process.kernel
-    cross = covariance(kernel, rows, process.rows)
-    known = noisy(kernel, process.rows, process.precision)
-    explained = np.einsum("ij,ji->i", cross, np.linalg.solve(known, cross.T))
-    alone = float((kernel.constant**2 + kernel.smooth**2).sum())
-    found: Floats = np.sqrt(np.maximum(alone - explained, 0.0) + kernel.noise**2)
-    return found
+class Near(NamedTuple):
+    """Measured rows that share a key with others, and the inverse of their covariance, noise included."""
+
+    rows: Inputs
+    inverse: Floats
+
+
+class Spread:
+    """How sure a process is of rows. Measured rows that share no key with them are left out: that makes it no surer."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self._near: dict[bytes, Near] = {}
+
+    def deviation(self, rows: Inputs) -> Floats:
+        """Return the standard deviation of the residuals of rows, noise of one measurement included, shape (C,)."""
+        kernel = self.process.kernel
+        alone = float((kernel.constant**2 + kernel.smooth**2).sum())
+        explained = np.zeros(rows.load.shape[1])
+        _, alike = np.unique(rows.keys[:_ROOTS], axis=1, return_inverse=True)
+        for number in range(int(alike.max(initial=-1)) + 1):
+            at = np.nonzero(alike.ravel() == number)[0]
+            for part in np.array_split(at, -(-len(at) // _CHUNK)):
+                near = self._of(rows.take(part))
+                cross = covariance(kernel, rows.take(part), near.rows)
+                explained[part] = ((cross @ near.inverse) * cross).sum(axis=1)
+        found: Floats = np.sqrt(np.maximum(alone - explained, 0.0) + kernel.noise**2)
+        return found
+
+    def joint(self, rows: Inputs) -> Floats:
+        """Return the covariance of what rows have left, without noise, shape (C, C)."""
+        near = self._of(rows)
+        cross = covariance(self.process.kernel, rows, near.rows)
+        found: Floats = covariance(self.process.kernel, rows, rows) - cross @ near.inverse @ cross.T
+        return found
+
+    def _of(self, rows: Inputs) -> Near:
+        """Return the measured rows near some others."""
+        process, roots = self.process, np.unique(rows.keys[:_ROOTS], axis=1)
+        key = roots.tobytes()
+        if key not in self._near:
+            levels = zip(process.rows.keys[:_ROOTS], roots, strict=True)
+            mine = np.nonzero(np.any([np.isin(theirs, wanted) for theirs, wanted in levels], axis=0))[0]
+            known = process.rows.take(mine)
+            inverse = np.linalg.inv(noisy(process.kernel, known, process.precision[mine])).astype(np.float64)
+            self._near[key] = Near(known, inverse)
+        return self._near[key]

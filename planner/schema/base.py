@@ -80,6 +80,7 @@ UsdPerHour = Annotated[float, *_quantity(units.USD_PER_HOUR, zero_allowed=True)]
 Tokens = Annotated[float, *_quantity(units.TOKENS, whole=True, most=MOST)]
 
 Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
+Chance = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, strict=True)]
 Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False, strict=True)]

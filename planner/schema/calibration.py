@@ -1,5 +1,6 @@
 """A calibration: what measurements say about efficiencies, and what they leave unexplained."""
 
+from statistics import NormalDist
 from typing import Literal
 
 from pydantic import Field
@@ -15,6 +16,7 @@ LEVELS = (
     "model+system+backend+precision",
     "deployment",
 )
+MEDIAN = 0.5  # confidence in expected times
 LOADS = ("concurrency", "isl", "osl")
 Basis = Literal["deployment", "system+backend", "system", "none"]
 
@@ -49,12 +51,20 @@ class Quantiles(Schema):
     p90: float
     rows: int
 
+    @property
+    def width(self) -> float:
+        """How much wider residuals are than a normal distribution of the process's deviation."""
+        return (self.p90 - self.p10) / (2 * NormalDist().inv_cdf(0.9))
+
 
 class Interval(Schema):
-    """Quantiles of both latencies."""
+    """Quantiles of both latencies, and how far choices by prediction fell short of it."""
 
     ttft: Quantiles
     tpot: Quantiles
+    optimism: float = Field(
+        description="mean logarithm of expected over measured throughput of the deployments that predictions pick"
+    )
 
 
 class Intervals(Schema):

@@ -17,6 +17,7 @@ from planner import units
 from planner.errors import as_written
 from planner.schema.base import (
     MOST,
+    Chance,
     Count,
     Fraction,
     Name,
@@ -286,8 +287,12 @@ class Scenario(Schema):
     workloads: Annotated[dict[str, Workload], Field(min_length=1)]
     objective: Goals
     limits: Limits = Field(default_factory=Limits)
-    confidence: Fraction = 0.5
-    calibration: Name = Field("textbook", description="the set of efficiencies: a shipped name, or a path")
+    confidence: Chance | None = Field(
+        None,
+        description="share of deployments that are to be no slower than planned; default: the expected time of what is "
+        "near to something measured, 0.8 for anything else; without a fitted calibration there are only expected times",
+    )
+    calibration: Name = Field("silicon", description="efficiencies and measured runs: a shipped name, or a path")
     search: Search = Field(default_factory=Search)
     solver: SolverOptions = Field(default_factory=SolverOptions)
     baseline: tuple[Running, ...] = Field((), description="what runs today, to compare the plan with")

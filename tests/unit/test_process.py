@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from planner.calibrate import kernel as kernels
-from planner.posterior.process import Inputs, Kernel, condition, covariance, deviation, mean
+from planner.posterior.process import Inputs, Kernel, Spread, condition, covariance, mean
 
 LEVELS, AXES = 2, 1
 
@@ -30,8 +30,8 @@ def test_a_row_that_shares_nothing_is_not_moved_and_no_surer():
     found = condition(kernel(), inputs((0, 0, 0.0)), np.array([0.5]), np.ones(1))
     stranger = inputs((-1, -1, 0.0))
     assert mean(found, stranger)[0] == 0
-    assert deviation(found, stranger)[0] == pytest.approx(np.sqrt(0.09 + 0.04 + 0.01), rel=1e-5)
-    assert deviation(found, inputs((0, 0, 0.0)))[0] < deviation(found, inputs((0, -1, 0.0)))[0] < 0.374
+    assert Spread(found).deviation(stranger)[0] == pytest.approx(np.sqrt(0.09 + 0.04 + 0.01), rel=1e-5)
+    assert Spread(found).deviation(inputs((0, 0, 0.0)))[0] < Spread(found).deviation(inputs((0, -1, 0.0)))[0] < 0.374
 
 
 def test_what_is_near_counts_more_than_what_is_far():

@@ -1,0 +1,99 @@
+"""Factors on the modelled times of replicas of one model and load: what a plan is made with."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from planner.posterior.measured import CLIENTS, LATENCIES, Measured, Support, quantile
+from planner.posterior.place import Place
+from planner.schema.calibration import MEDIAN
+from planner.table import FORMAT_NAMES, Floats, Ints
+
+CAUTIOUS = 0.8  # share of deployments far from anything measured that are to be no slower than planned
+_DEGREES = 4
+_MOST_DEGREE = 1 << 13
+
+
+class Factors(NamedTuple):
+    """Factors on modelled TTFT and TPOT."""
+
+    ttft: Floats
+    tpot: Floats
+
+
+class Replica:
+    """Replicas that share all of a place but their degrees and the requests they run.
+
+    What only decodes is expected to be as slow as a mixed replica that runs as many requests. What only prefills is
+    expected to be as the efficiencies say: what is left of TTFT in a mixed replica is mostly waiting. Logarithms of
+    factors are worked out at loads half a doubling apart, and straight in between.
+    """
+
+    def __init__(self, measured: Measured, place: Place, role: str, confidence: float | None) -> None:
+        self.measured, self.place, self.role, self.confidence = measured, place, role, confidence
+        self._curves: dict[Hashable, Factors] = {}
+
+    def at(self, precision: str, degrees: Sequence[int], running: float) -> Place:
+        """Return the place of one replica; ``degrees``: tp, pp, attention_dp, ep."""
+        tp, pp, dp, ep = degrees
+        clients = self.measured.fewest if self.role == "prefill" else running
+        return self.place._replace(precision=precision, tp=tp, pp=pp, attention_dp=dp, ep=ep, concurrency=clients)
+
+    def support(self, place: Place) -> Support:
+        """Return how far a replica is from what was measured."""
+        return self.measured.support(place, apart=self.role != "mixed")
+
+    def share(self, support: Support) -> float:
+        """Return the share of deployments that are to be no slower than planned."""
+        if self.confidence is not None:
+            return self.confidence
+        return MEDIAN if support.basis in ("deployment", "system+backend") else CAUTIOUS
+
+    def scales(self, axes: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Return ``step_scale`` and ``ttft_scale`` for configurations given as arrays that broadcast together.
+
+        ``axes``: weight_precision, tp, pp, ep, mean_running of a whole replica, and attention_dp where it is not 1.
+        """
+        dp = axes.get("attention_dp", np.ones(1))
+        code: Ints = axes["weight_precision"].astype(np.int64)
+        for degree in (axes["tp"], axes["pp"], dp, axes["ep"]):
+            code = code * _MOST_DEGREE + degree.astype(np.int64)
+        codes, which = np.unique(code, return_inverse=True)
+        running, when = np.unique(axes["mean_running"], return_inverse=True)
+        found = [self.factors(self._decoded(number), running) for number in codes.tolist()]
+        which, when = which.reshape(code.shape), when.reshape(axes["mean_running"].shape)
+        ttft, tpot = (np.stack([getattr(each, name) for each in found])[which, when] for name in LATENCIES)
+        if self.role == "prefill":
+            return {"step_scale": ttft}
+        return {"step_scale": tpot} | ({"ttft_scale": ttft / tpot} if self.role == "mixed" else {})
+
+    def factors(self, place: Place, running: Floats, confidence: float | None = None) -> Factors:
+        """Return factors at loads that a share of such deployments does not exceed, by default what ``share`` says."""
+        curve = self._curve(place, confidence)
+        clients = np.full(running.shape, self.measured.fewest) if self.role == "prefill" else np.maximum(running, 1.0)
+        return Factors(*(np.exp(np.interp(np.log2(clients), np.log2(CLIENTS), each)) for each in curve))
+
+    def _decoded(self, code: int) -> Place:
+        """Return the place of a code of precision and degrees."""
+        degrees: list[int] = []
+        for _ in range(_DEGREES):
+            code, degree = divmod(code, _MOST_DEGREE)
+            degrees.insert(0, degree)
+        return self.at(FORMAT_NAMES[code], degrees, 1.0)
+
+    def _curve(self, place: Place, confidence: float | None) -> Factors:
+        """Return logarithms of factors at ``CLIENTS``; places that nothing measured tells apart share theirs."""
+        key = (self.measured.alike(place), confidence)
+        if key not in self._curves:
+            supports = [self.support(place._replace(concurrency=float(each))) for each in CLIENTS]
+            shares = [self.share(support) if confidence is None else confidence for support in supports]
+            self._curves[key] = Factors(*(self._logarithms(name, place, supports, shares) for name in LATENCIES))
+        return self._curves[key]
+
+    def _logarithms(self, latency: str, place: Place, supports: Sequence[Support], shares: Sequence[float]) -> Floats:
+        expected, deviation = self.measured.by_clients(latency, place)
+        beyond = np.array([support.doublings for support in supports]) * self.measured.intervals.beyond
+        asked = [quantile(getattr(s.interval, latency), share) for s, share in zip(supports, shares, strict=True)]
+        found: Floats = (0.0 if self.role == "prefill" else expected) + np.array(asked) * np.hypot(deviation, beyond)
+        return found
