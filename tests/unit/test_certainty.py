@@ -1,4 +1,4 @@
-"""Plans with a fitted calibration: what they believe of deployments, how cautious they are, and how sure of being best."""
+"""Plans with a fitted calibration: what they believe of deployments, how cautious and how sure of the best they are."""
 
 import math
 
