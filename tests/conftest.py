@@ -69,7 +69,7 @@ def setting_of():
         fixed = [f"models.chat.architecture={model}", f"inventory.h100.hardware={hardware}"]
         fixed += ["models.chat.precisions=[bf16]", "models.chat.max_model_len=16384 token"]
         fixed += [f"engine={{name: {engine}}}", f"workloads.chat.input_tokens={isl} token"]
-        fixed += [f"workloads.chat.output_tokens={osl} token", "search.roles=[mixed]"]
+        fixed += [f"workloads.chat.output_tokens={osl} token", "search.roles=[mixed]", "calibration=textbook"]
         scenario = Path(__file__).parents[1] / "scenarios" / "quickstart.yaml"
         (setting,) = settings(load_scenario(scenario, [*fixed, *changes]))
         return setting

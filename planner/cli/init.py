@@ -44,7 +44,7 @@ workloads:
     requests: max                  # max | 12 /s | {{concurrency: 256}}
     input_tokens: 2000 token
     output_tokens: 300 token
-    slo: {{ttft: 1 s, tpot: 50 ms}}  # limits on means
+    slo: {{ttft: 1 s, tpot: 60 ms}}  # limits on means
 
 objective: {{maximize: requests}}    # or minimize: devices | cost | power, with a rate above; or a list of goals
 

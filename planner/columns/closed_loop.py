@@ -71,6 +71,7 @@ def loop_of(
         lockstep: 1 where all requests have the same length, else 0, shape (C,).
     """
     dp = axes["attention_dp"]
+    setting = setting._replace(believed=None)  # what is believed is of the whole loop, not of a step in it
     admitted = np.minimum(clients, max_num_seqs * dp)
     full = {**axes, "batch_varies": np.zeros(1), "mean_running": np.maximum(admitted, _LEAST)}
     waves = (lockstep > 0) & (setting.engine.scheduling.prefill.value == "separate")

@@ -67,10 +67,10 @@ def test_exit_code_and_file_of_a_solve(scenario, arguments, code, reason, tmp_pa
 
 def test_a_faulty_scenario_exits_with_2_and_prints_nothing_else(tmp_path):
     out = tmp_path / "plan.json"
-    result = run("solve", QUICKSTART, "--set", "confidence=0.9", "--out", out)
+    result = run("solve", QUICKSTART, "--set", "confidence=1", "--out", out)
     assert result.exit_code == EXIT_BAD_INPUT
     assert result.stdout == ""
-    assert result.stderr.startswith("error: --set confidence=0.9: ")
+    assert result.stderr.startswith("error: --set confidence=1: ")
     assert not out.exists()
 
 
@@ -107,11 +107,11 @@ def test_out_replaces_an_earlier_plan_and_leaves_no_other_file(tmp_path):
 
 
 def test_set_changes_the_result_and_is_recorded():
-    plain, tight = plan_of(), plan_of("--set", "workloads.chat.slo.tpot=30 ms")
-    assert plain["predicted"]["tpot_ms"] > 30 >= tight["predicted"]["tpot_ms"]
+    plain, tight = plan_of(), plan_of("--set", "workloads.chat.slo.tpot=25 ms")
+    assert plain["predicted"]["tpot_ms"] > 25 >= tight["predicted"]["tpot_ms"]
     assert tight["objective"]["value"] < plain["objective"]["value"]
     limits = [plan["scenario"]["resolved"]["workloads"]["chat"]["slo"]["tpot"] for plan in (plain, tight)]
-    assert [units.parse_quantity(limit, units.SECONDS) for limit in limits] == [0.04, 0.03]
+    assert [units.parse_quantity(limit, units.SECONDS) for limit in limits] == [0.04, 0.025]
     assert tight["scenario"]["sha256"] != plain["scenario"]["sha256"]
 
 

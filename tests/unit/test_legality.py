@@ -141,7 +141,7 @@ def case_of(folder, file, changes, config, axes):
         changed = json.loads(source.read_text()) | {k: v for k, v in config.items() if k != "architecture"}
         (folder / "config.json").write_text(json.dumps(changed))
         overrides.append(f"models.chat.architecture={folder / 'config.json'}")
-    return load_scenario(SCENARIOS / f"{file}.yaml", overrides)
+    return load_scenario(SCENARIOS / f"{file}.yaml", ["calibration=textbook", *overrides])
 
 
 def configuration_of(case, changes):
@@ -209,7 +209,7 @@ def test_a_replica_that_spends_more_than_nine_tenths_of_its_time_on_prompts_cann
         "workloads.chat.output_tokens=60 token",
         "search={tp: [4], pp: [1], max_num_batched_tokens: [2048], roles: [mixed]}",
     ]
-    overrides.append("search.prefill_policies=[mixed_chunked]")
+    overrides += ["search.prefill_policies=[mixed_chunked]", "calibration=textbook"]
     case = load_scenario(SCENARIOS / "quickstart.yaml", overrides)
     setting = mixed_setting(case)
     running = np.array([float(b) for b in searched_values(setting)["mean_running"]])

@@ -420,16 +420,17 @@ SCENARIO_FAULTS = [
     fault(
         "confidence-of-textbook",
         "confidence: 0.5",
+        "calibration: textbook\nconfidence: 0.9",
         "confidence: 0.9",
-        "confidence: 0.9",
-        "confidence: 'textbook' efficiencies carry no error intervals, so only 0.5 can be planned for",
+        "confidence: 'textbook' efficiencies carry no error intervals, so only 0.5 can be planned for; "
+        "a fitted calibration has them",
     ),
     fault(
         "confidence-above-one",
         "confidence: 0.5",
         "confidence: 1.5",
         "confidence: 1.5",
-        "confidence: must be at most 1 (got 1.5)",
+        "confidence: must be less than 1 (got 1.5)",
     ),
     fault(
         "confidence-zero",
@@ -1198,10 +1199,9 @@ def test_faulty_setting_is_named_by_its_own_text(setting, message, tmp_path):
 
 
 def test_two_faulty_settings_are_both_named(tmp_path):
-    said = refused(tmp_path, QUICKSTART, arguments=["--set", "confidence=0.9", "--set", "name=3"])
+    said = refused(tmp_path, QUICKSTART, arguments=["--set", "confidence=2", "--set", "name=3"])
     assert said.lines == [
-        "error: --set confidence=0.9: confidence: 'textbook' efficiencies carry no error intervals, "
-        "so only 0.5 can be planned for",
+        "error: --set confidence=2: confidence: must be less than 1 (got 2)",
         "error: --set name=3: name: must be text in quotes (got 3)",
     ]
 

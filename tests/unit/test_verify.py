@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from planner import pipeline, resources, units
 from planner.catalog import load_scenario, scenario_from_data
+from planner.certainty import certainty
 from planner.cli import app
 from planner.columns import enumerate as columns
 from planner.decode import Choice, Claim, decode, statistics_of
@@ -388,7 +389,8 @@ def forged(case, replicas_of, reason="optimal", bound=None):
     carried = float(problem.value @ np.array(replicas)) if any(replicas) else None
     statistics = statistics_of(table, len(reduced(case, problem).table), "highs", 0.1)
     claim = Claim(Termination(reason), carried if bound is None else bound)
-    return json.loads(plan_text(decode(case, problem, Choice(replicas), claim, statistics)))
+    plan = decode(case, problem, Choice(replicas), claim, statistics)
+    return json.loads(plan_text(plan._replace(certainty=certainty(case, plan))))
 
 
 def none(table, value):
