@@ -35,7 +35,7 @@ class Case(NamedTuple):
     architectures: Mapping[str, Architecture]
     hardware: Mapping[str, Hardware]
     engines: tuple[EngineUse, ...]
-    calibration: Efficiencies | Calibration
+    calibration: tuple[Efficiencies | Calibration, ...]
     specifications: tuple[Specification, ...]
 
     def model(self, workload: str) -> ServedModel:

@@ -25,7 +25,7 @@ class Parts(NamedTuple):
     architectures: Mapping[str, Architecture]
     hardware: Mapping[str, Hardware]
     engines: Mapping[int, Engine]  # by their place in the scenario
-    calibration: Efficiencies | Calibration | None
+    calibration: tuple[Efficiencies | Calibration, ...]
 
 
 Finding = tuple[Loc, str]
@@ -217,10 +217,11 @@ def _baseline(parts: Parts) -> Iterator[Finding]:
 
 
 def _confidence(parts: Parts) -> Iterator[Finding]:
-    confidence, sets = parts.fields.get("confidence"), parts.calibration
-    if confidence not in (None, MEDIAN) and isinstance(sets, Efficiencies):
-        yield (
-            ("confidence",),
-            f"'{sets.name}' efficiencies carry no error intervals, so only {MEDIAN} can be planned for; "
-            "a fitted calibration has them",
-        )
+    confidence = parts.fields.get("confidence")
+    for sets in parts.calibration if confidence not in (None, MEDIAN) else ():
+        if isinstance(sets, Efficiencies):
+            yield (
+                ("confidence",),
+                f"'{sets.name}' efficiencies carry no error intervals, so only {MEDIAN} can be planned for; "
+                "a fitted calibration has them",
+            )

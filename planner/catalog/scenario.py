@@ -129,7 +129,7 @@ def _case(document: Document, folder: Path) -> Case:
     named = _Named(document, folder, problems)
     parts = named.load(fields)
     problems += cross_problems(document, parts)
-    if problems or scenario is None or parts.calibration is None:
+    if problems or scenario is None:
         raise InputError(problems)
     architectures = {name: as_served(scenario.models[name], a) for name, a in parts.architectures.items()}
     return Case(
@@ -170,7 +170,7 @@ class _Named:
         load_hardware = functools.partial(specs.load_hardware, folder=self.folder)
         load_calibration = functools.partial(specs.load_calibration, folder=self.folder)
         models, inventory = fields.get("models", {}), fields.get("inventory", {})
-        choices, calibration = fields.get("engine", ()), fields.get("calibration")
+        choices = fields.get("engine", ())
         architectures: dict[str, Architecture] = dict(
             self._each(
                 "architecture",
@@ -185,20 +185,33 @@ class _Named:
                 [(name, ("inventory", name, "hardware"), item.hardware) for name, item in inventory.items()],
             )
         )
-        listed = isinstance(self.document.data, dict) and isinstance(self.document.data.get("engine"), list)
         engines: dict[int, Engine] = dict(
             self._each(
                 "engine",
                 specs.load_engine,
-                [(i, ("engine", i, "name") if listed else ("engine", "name"), c.name) for i, c in enumerate(choices)],
+                [
+                    (i, ("engine", i, "name") if self._lists("engine") else ("engine", "name"), c.name)
+                    for i, c in enumerate(choices)
+                ],
             )
         )
-        sets: dict[str, Efficiencies | Calibration] = dict(
-            self._each("calibration", load_calibration, [("", ("calibration",), calibration)] if calibration else [])
+        sets: dict[int, Efficiencies | Calibration] = dict(
+            self._each(
+                "calibration",
+                load_calibration,
+                [
+                    (i, ("calibration", i) if self._lists("calibration") else ("calibration",), name)
+                    for i, name in enumerate(fields.get("calibration", ()))
+                ],
+            )
         )
         written = self.document.data.get("models") if isinstance(self.document.data, dict) else None
         names = frozenset(written if isinstance(written, dict) else ())
-        return Parts(fields, names, architectures, hardware, engines, sets.get(""))
+        return Parts(fields, names, architectures, hardware, engines, tuple(sets.values()))
+
+    def _lists(self, field: str) -> bool:
+        """Tell whether a field that takes one or several is written as a list."""
+        return isinstance(self.document.data, dict) and isinstance(self.document.data.get(field), list)
 
     def _each(
         self, kind: str, load: Callable[[str], Loaded[L]], wanted: Sequence[tuple[K, Loc, str]]

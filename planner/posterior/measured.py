@@ -42,6 +42,7 @@ class Measured:
         places = [place_of(row) for row in table]
         self.known = known_keys(places)
         self.systems = frozenset(place.system for place in places)
+        self.backends = frozenset(place.backend for place in places)
         loads = np.array([place.load for place in places])
         self.least, self.most = loads.min(axis=0), loads.max(axis=0)
         self.devices, self.stages = max(p.devices for p in places), max(p.pp for p in places)

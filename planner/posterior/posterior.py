@@ -12,7 +12,9 @@ from planner.posterior.place import Place
 from planner.posterior.replica import Replica
 from planner.schema.calibration import Basis, Calibration, Group
 from planner.schema.efficiency import Efficiencies
-from planner.table import Floats
+from planner.table import Floats, Ints
+
+Loaded = Efficiencies | Calibration
 
 
 class Beliefs(NamedTuple):
@@ -37,8 +39,13 @@ class Posterior:
         self._replicas: dict[tuple[Place, str, float | None], Replica] = {}
 
     @classmethod
-    def of(cls, loaded: Efficiencies | Calibration) -> "Posterior":
-        """Return what a loaded calibration says; the last few are remembered, since their rows take a while to read."""
+    def of(cls, loaded: Loaded | Sequence[Loaded]) -> "Posterior":
+        """Return what a loaded calibration says, or of several the nearest to each deployment.
+
+        The last few are remembered, since their rows take a while to read.
+        """
+        if not isinstance(loaded, Efficiencies | Calibration):
+            return _Nearest([cls.of(each) for each in loaded]) if len(loaded) > 1 else cls.of(loaded[0])
         if id(loaded) not in _RECENT:
             while len(_RECENT) >= _MOST_RECENT:
                 _RECENT.pop(next(iter(_RECENT)))
@@ -81,10 +88,53 @@ class Posterior:
             self._replicas[key] = Replica(self.measured, place, role, confidence)
         return self._replicas.get(key)
 
+    def nearness(self, system: str, backend: str) -> int:
+        """Return 2 where a system was measured, 1 where a backend was, else 0."""
+        if self.measured is None:
+            return 0
+        return 2 if system in self.measured.systems else int(backend in self.measured.backends)
+
     @functools.cached_property
     def measured(self) -> Measured | None:
         """The rows of a calibration."""
         return Measured(self.calibration) if self.calibration else None
+
+
+class _Nearest(Posterior):
+    """Several calibrations: the one that measured a system counts, or else its backend, or else the first."""
+
+    def __init__(self, parts: Sequence[Posterior]) -> None:
+        super().__init__(parts[0].textbook, parts[0].calibration)
+        self.parts = parts
+
+    def efficiencies(self, system: str, backend: str) -> Efficiencies:
+        return self._of(system, backend).efficiencies(system, backend)
+
+    def beliefs(self, places: Sequence[Place]) -> Beliefs | None:
+        mine = [self._of(place.system, place.backend) for place in places]
+        order: list[int] = []
+        found = []
+        for part in self.parts:
+            at = [i for i, other in enumerate(mine) if other is part]
+            beliefs = part.beliefs([places[i] for i in at])
+            if at and beliefs is None:
+                return None
+            order += at
+            found += [beliefs] if beliefs else []
+        return _ordered(found, np.argsort(order)) if found else None
+
+    def replica(self, place: Place, role: str, confidence: float | None) -> Replica | None:
+        return self._of(place.system, place.backend).replica(place, role, confidence)
+
+    def _of(self, system: str, backend: str) -> Posterior:
+        return max(self.parts, key=lambda part: part.nearness(system, backend))
+
+
+def _ordered(parts: Sequence[Beliefs], order: Ints) -> Beliefs:
+    """Return the beliefs of parts one after the other, in an order."""
+    factors = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in Beliefs._fields[:-1]}
+    bases = [basis for part in parts for basis in part.basis]
+    return Beliefs(**factors, basis=[bases[i] for i in order.tolist()])
 
 
 # By identity: a posterior holds on to what it was made from, so an identity that is listed here stays taken.

@@ -292,7 +292,11 @@ class Scenario(Schema):
         description="share of deployments that are to be no slower than planned; default: the expected time of what is "
         "near to something measured, 0.8 for anything else; without a fitted calibration there are only expected times",
     )
-    calibration: Name = Field("silicon", description="efficiencies and measured runs: a shipped name, or a path")
+    calibration: Annotated[tuple[Name, ...], Field(min_length=1), OneOrMore()] = Field(
+        ("silicon",),
+        description="efficiencies and measured runs: shipped names, or paths; of several, the one counts that measured a "
+        "device, or else its engine, or else the first",
+    )
     search: Search = Field(default_factory=Search)
     solver: SolverOptions = Field(default_factory=SolverOptions)
     baseline: tuple[Running, ...] = Field((), description="what runs today, to compare the plan with")
