@@ -294,8 +294,8 @@ class Scenario(Schema):
     )
     calibration: Annotated[tuple[Name, ...], Field(min_length=1), OneOrMore()] = Field(
         ("silicon",),
-        description="efficiencies and measured runs: shipped names, or paths; of several, the one counts that measured a "
-        "device, or else its engine, or else the first",
+        description="efficiencies and measured runs: shipped names, or paths; of several, the one counts that measured "
+        "a device, or else its engine, or else the first",
     )
     search: Search = Field(default_factory=Search)
     solver: SolverOptions = Field(default_factory=SolverOptions)
