@@ -8,7 +8,7 @@ import numpy as np
 from planner import yaml_io
 from planner.catalog import cells
 from planner.catalog.cells import BadValueError
-from planner.catalog.rows import OPTIONAL, REQUIRED, Row, rows_from_data
+from planner.catalog.rows import OPTIONAL, REQUIRED, Row, lone_rows
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.errors import InputError, Problem, as_written
 from planner.table import Floats
@@ -46,7 +46,7 @@ def read_measurements(path: Path) -> Measurements:
     problems: list[Problem] = []
     rows: list[Row] = []
     try:
-        rows = rows_from_data(lines, str(path))
+        rows = lone_rows(lines, str(path))
     except InputError as error:
         problems += error.problems
     columns: dict[str, list[Any]] = {name: [] for name in (*_MEASURED, *_FLAGS)}

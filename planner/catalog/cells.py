@@ -23,21 +23,31 @@ def lines(
     Raises:
         InputError: every column that is missing or there twice; what is no CSV.
     """
-    reader = csv.DictReader(io.StringIO(written.removeprefix("\ufeff"), newline=""))  # which spreadsheets put first
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-    columns = tuple(reader.fieldnames)
+    reader = _reader(written)
+    named = columns(written)
     problems = [
-        Problem(path, 1, 1, name, f"this column is missing; {did_you_mean(name, columns)}")
+        Problem(path, 1, 1, name, f"this column is missing; {did_you_mean(name, named)}")
         for name in wanted
-        if name not in columns
+        if name not in named
     ]
     if len(problems) == len(wanted):
         raise InputError.single(path, f"no row of column names; expected {','.join(wanted)}", line=1, column=1)
     known = (*wanted, *optional)
-    problems += [Problem(path, 1, 1, name, "this column is there twice") for name in known if columns.count(name) > 1]
+    problems += [Problem(path, 1, 1, name, "this column is there twice") for name in known if named.count(name) > 1]
     if problems:
         raise InputError(problems)
     return _numbered(reader, path)
+
+
+def columns(written: str) -> tuple[str, ...]:
+    """Return the column names of the text of a CSV file, none where it is empty."""
+    return tuple(_reader(written).fieldnames or ())
+
+
+def _reader(written: str) -> "csv.DictReader[str]":
+    reader = csv.DictReader(io.StringIO(written.removeprefix("\ufeff"), newline=""))  # which spreadsheets put first
+    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+    return reader
 
 
 def _numbered(reader: "csv.DictReader[str]", path: str) -> Iterator[tuple[int, Mapping[str | None, Any]]]:

@@ -1,4 +1,7 @@
-"""Reads prediction rows: one deployment under a closed loop of clients per line of a CSV file."""
+"""Reads prediction rows: one deployment under a closed loop of clients per line of a CSV file.
+
+A deployment is a replica that does both phases, or pools of replicas that prefill and that decode.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +19,11 @@ _EXCHANGES = ("", "all_gather", "all_to_all")
 _LIMITS = ("max_num_seqs", "max_num_batched_tokens")
 OPTIONAL = ("backend_version", "length_spread", "kv_precision", "speculative_acceptance", "expert_exchange", *_LIMITS)
 REQUIRED = (*_TEXT, *_COUNTS, "concurrency")
+SIDES = ("prefill", "decode")
+# Columns of a pool, each after the name of its side, and those that may be left out or empty.
+_POOL = ("replicas", "tp", "attention_dp", "moe_tp", "ep")
+_POOL_OPTIONAL = ("pp", "system", *_LIMITS)
+_DEGREES = ("tp", "pp", "attention_dp", "moe_tp", "ep")
 _MOST = 10**9  # tokens of a length
 
 
@@ -51,44 +59,123 @@ class Row(NamedTuple):
     max_num_batched_tokens: int = 0
 
 
-def read_rows(path: Path) -> list[Row]:
+class PooledRow(NamedTuple):
+    """Replicas that only prefill and replicas that only decode, as many of each, under one load.
+
+    ``prefill`` and ``decode``: one replica of each pool, under the load of all.
+    """
+
+    id: str
+    prefill: Row
+    prefill_replicas: int
+    decode: Row
+    decode_replicas: int
+
+
+AnyRow = Row | PooledRow
+
+
+def read_rows(path: Path) -> list[AnyRow]:
     """Read a CSV file of prediction rows.
 
     Raises:
         InputError: the file cannot be read, or every column that is missing and every value that is not a value.
     """
-    return rows_from_data(cells.lines(yaml_io.read_text(path), str(path), REQUIRED, OPTIONAL), str(path))
+    text = yaml_io.read_text(path)
+    named = cells.columns(text)
+    pooled = any(name in named for name in _pool_columns(_POOL))
+    # Where a file has columns of pools, those of a lone replica are wanted only if it has any of them as well.
+    lone = not pooled or any(name in named for name in _DEGREES)
+    wanted = [name for name in REQUIRED if lone or name not in _DEGREES] + [*_pool_columns(_POOL)] * pooled
+    return rows_from_data(cells.lines(text, str(path), wanted, (*OPTIONAL, *_pool_columns(_POOL_OPTIONAL))), str(path))
 
 
-def rows_from_data(data: Iterable[tuple[int, Mapping[Any, Any]]], origin: str = "rows") -> list[Row]:
+def _pool_columns(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{side}_{name}" for side in SIDES for name in names)
+
+
+def lone_rows(data: Iterable[tuple[int, Mapping[Any, Any]]], origin: str = "rows") -> list[Row]:
+    """Read rows of replicas that do both phases, as ``rows_from_data`` does.
+
+    Raises:
+        InputError: as there, and every row of pools.
+    """
+    given = list(data)
+    rows = rows_from_data(given, origin)
+    message = "has pools of prefill and decode replicas; here a row is a replica that does both"
+    pools = [Problem(origin, line, 1, "", message) for (line, _), row in zip(given, rows, strict=True)
+             if isinstance(row, PooledRow)]  # fmt: skip
+    if pools:
+        raise InputError(pools)
+    return [row for row in rows if isinstance(row, Row)]
+
+
+def rows_from_data(data: Iterable[tuple[int, Mapping[Any, Any]]], origin: str = "rows") -> list[AnyRow]:
     """Read rows given as (line, mapping of columns to values).
 
     Raises:
         InputError: every value that is missing or cannot be read, and every id that is used twice.
     """
-    rows: list[Row] = []
+    rows: list[AnyRow] = []
     problems: list[Problem] = []
     lines: dict[str, int] = {}
     for line, raw in data:
-        values: dict[str, Any] = {}
+        faults: dict[str, str] = {}
         if None in raw:
-            problems.append(Problem(origin, line, 1, "", "has more cells than there are columns"))
-        for name, read in _READERS.items():
-            try:
-                values[name] = read(raw.get(name), name)
-            except BadValueError as error:
-                problems.append(Problem(origin, line, 1, name, str(error)))
-        identity = str(values.get("id", ""))
-        if identity in lines:
-            problems.append(Problem(origin, line, 1, "id", f"'{identity}' stands in line {lines[identity]} already"))
+            faults[""] = "has more cells than there are columns"
+        found = _pooled(raw, faults) if _has_pools(raw) else _lone(raw, faults)
+        identity = str(raw.get("id") or "").strip()
+        if identity and identity in lines:
+            faults["id"] = f"'{identity}' stands in line {lines[identity]} already"
         lines.setdefault(identity, line)
-        if len(values) == len(_READERS):
-            values["length_factor"], values["lockstep"] = values.pop("length_spread")
-            values["acceptance"] = values.pop("speculative_acceptance")
-            rows.append(Row(**values))
+        problems += [Problem(origin, line, 1, name, message) for name, message in faults.items()]
+        if found is not None:
+            rows.append(found)
     if problems:
         raise InputError(problems)
     return rows
+
+
+def _has_pools(raw: Mapping[Any, Any]) -> bool:
+    names = _pool_columns(_POOL)
+    lone = any(name in raw for name in _DEGREES)
+    return any(str(raw.get(name) or "").strip() or (name in raw and not lone) for name in names)
+
+
+def _lone(raw: Mapping[Any, Any], faults: dict[str, str], side: str = "") -> Row | None:
+    """Return the replica of a row, or of a side of it; what cannot be read goes to ``faults`` by column."""
+    values: dict[str, Any] = {}
+    for name, read in _READERS.items():
+        column = f"{side}_{name}" if side and name in (*_POOL, *_POOL_OPTIONAL) else name
+        given = raw.get(column)
+        if side and name in ("pp", "system") and not str(given or "").strip():
+            column, given = name, raw.get("system") if name == "system" else 1
+        try:
+            values[name] = read(given, name)
+        except BadValueError as error:
+            faults[column] = str(error)
+    if len(values) < len(_READERS):
+        return None
+    values["length_factor"], values["lockstep"] = values.pop("length_spread")
+    values["acceptance"] = values.pop("speculative_acceptance")
+    return Row(**values)
+
+
+def _pooled(raw: Mapping[Any, Any], faults: dict[str, str]) -> PooledRow | None:
+    """Return the pools of a row; what cannot be read, or says something of another replica, goes to ``faults``."""
+    for name in (*_DEGREES, *_LIMITS):
+        if str(raw.get(name) or "").strip():
+            faults[name] = f"must be empty where a row has pools; prefill_{name} and decode_{name} say it of each"
+    prefill, decode = (_lone(raw, faults, side) for side in SIDES)
+    replicas: list[int] = []
+    for side in SIDES:
+        try:
+            replicas.append(cells.count(raw.get(f"{side}_replicas")))
+        except BadValueError as error:
+            faults[f"{side}_replicas"] = str(error)
+    if prefill is None or decode is None or len(replicas) < len(SIDES):
+        return None
+    return PooledRow(prefill.id, prefill, replicas[0], decode, replicas[1])
 
 
 def _text(value: Any, name: str) -> str:

@@ -11,15 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.columns.evaluate import structure_of, symbol_values
 from planner.columns.legality import limits
 from planner.columns.prune import PAIRING, fits_instead, undominated
 from planner.columns.setting import Setting
-from planner.costs.compile import compiled
+from planner.columns.transfer import transfer_figures
 from planner.milp.stock import Stock
 from planner.problem import Routes, no_routes
 from planner.schema.engine import Disaggregation
-from planner.schema.hardware import Hardware
 from planner.table import ColumnTable, Floats, Ints
 
 _SAME = ("weight_precision", "kv_precision", "block_size")  # what both sides must agree in
@@ -240,44 +238,13 @@ def _compatible(separate: Disaggregation, table: ColumnTable, p: Ints, d: Ints) 
 def _transfer(
     prefill: Setting, decode: Setting, separate: Disaggregation, table: ColumnTable, p: Ints, d: Ints
 ) -> Mapping[str, Floats]:
-    """Return the figures of ``transfer_expressions`` between columns, shape of ``p`` and ``d``."""
-    axes = {name: values[p].astype(np.float64) for name, values in table.axes.items()}
-    axes["context_parallel"] = table.axes["context_parallel"][d].astype(np.float64)
-    bandwidth, latency = _link(prefill, decode)
-    values = symbol_values(prefill, axes) | {
-        "prefill_tp": axes["tp"],
-        "prefill_pp": axes["pp"],
-        "decode_tp": table.axes["tp"][d].astype(np.float64),
-        "decode_pp": table.axes["pp"][d].astype(np.float64),
-        "senders": 1.0,
-        "layerwise": float(separate.push.value == "layerwise"),
-        "relayout": (table.axes["tp"][p] != table.axes["tp"][d]).astype(np.float64),
-        "transfer_bandwidth": bandwidth,
-        "transfer_latency": latency,
-        "draft_layers": np.zeros(1),
-    }
-    with np.errstate(all="ignore"):
-        found = compiled(*structure_of(prefill), "transfer")(**values)
-    return {name: np.broadcast_to(value, p.shape) for name, value in found.items()}
+    """Return the figures of the transfer between columns, shape of ``p`` and ``d``.
 
-
-def _link(prefill: Setting, decode: Setting) -> tuple[float, float]:
-    """Return the rate of one device to the other side [byte/s] and the latency [s].
-
-    Devices of one inventory that all stand in one scale-up domain use its links, others the slower network of the two.
+    Devices of one inventory that all stand in one scale-up domain use its links.
     """
-    latency = prefill.efficiencies.latency
-    if prefill.inventory == decode.inventory and sum(prefill.nodes) <= prefill.hardware.domain:
-        level = prefill.hardware.scale_up[-1]
-        peers = max(1, level.devices.value - 1) if level.topology == "full-mesh" else 1
-        return level.bandwidth.value / peers, latency.collective.value + (level.latency.value if level.latency else 0.0)
-    sides = (prefill.hardware, decode.hardware)
-    far = max(latency.far_message.value, *(_far_latency(side) for side in sides))
-    return min(side.scale_out.bandwidth.value for side in sides), latency.collective.value + far
-
-
-def _far_latency(hardware: Hardware) -> float:
-    return hardware.scale_out.latency.value if hardware.scale_out.latency else 0.0
+    together = prefill.inventory == decode.inventory and sum(prefill.nodes) <= prefill.hardware.domain
+    here, there = ({name: values[c].astype(np.float64) for name, values in table.axes.items()} for c in (p, d))
+    return transfer_figures(prefill, decode, separate, (here, there), together=together)
 
 
 def _thinned(table: ColumnTable, routes: Routes, side: str, needs: Needs, idle_seconds: float) -> Routes:

@@ -149,6 +149,7 @@ def lone_setting(
     osl: float = 1024,
     longest: int = 0,
     acceptance: tuple[float, ...] = (),
+    role: str = "mixed",
 ) -> Setting:
     """Return the setting of a replica outside of any scenario: no inventory, no limits, the calibration's expert load.
 
@@ -169,4 +170,5 @@ def lone_setting(
         max_model_len=longest or int(isl + osl),
         expert_load=ExpertLoad(assumed.hot_expert_share.value, assumed.hot_expert_load.value),
         speculative=Speculative(acceptance, layers=1.0 if acceptance else 0.0),
+        role=role,
     )

@@ -106,7 +106,7 @@ def _execute(source: str) -> Kernel:
 
 def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str, wrt: tuple[str, ...]) -> str:
     """Return Python source of the cost function (imports SymPy: a cold run only)."""
-    from planner.costs import closed_loop, codegen, disaggregated, serving
+    from planner.costs import closed_loop, closed_network, codegen, disaggregated, serving
     from planner.costs.structure import Structure
 
     expressions = {
@@ -115,6 +115,7 @@ def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, rol
         "prefill": disaggregated.prefill_expressions,
         "decode": disaggregated.decode_expressions,
         "loop": closed_loop.loop_expressions,
+        "network": closed_network.network_expressions,
         "transfer": disaggregated.transfer_expressions,
     }
     wanted = expressions[role](Structure(attention, ffn, device))

@@ -78,7 +78,8 @@ def prefill_expressions(structure: Structure) -> Expressions:
     together = ((1 - (1 - s.busy) ** s.dp) - s.busy) * (prefill + later) / 2
     passed = s.pp * prefill + first + (s.pp - 1) * later
     wait = define("wait", s.busy * service / (2 * (1 - s.busy)) + left + together)
-    ttft = define("ttft_mean", s.host_request + s.host_prompt_token * s.isl + wait + passed)
+    host = define("host_time", s.host_request + s.host_prompt_token * s.isl)
+    ttft = define("ttft_mean", host + wait + passed)
     inside = define("prompts_inside", s.busy / service * (wait + passed))
     slots = define("slots", Larger(1, inside + s.occupancy_sigmas * sympy.sqrt(inside)))
     prompt = kv_cache.request_bytes(structure, kv_cache.blocks(s.isl))
@@ -93,6 +94,9 @@ def prefill_expressions(structure: Structure) -> Expressions:
         "prefill_inflow": ZERO,
         "prefill_budget": s.token_budget,
         "prompt_seconds": s.pp * prefill,
+        # Parts that pools under a closed loop put together in their own way (planner/costs/closed_network.py).
+        "prompt_service_seconds": service,
+        "host_request_seconds": host,
         "slots_needed": slots,
         "kv_likely_bytes": slots * prompt,
         "batch_efficiency": ONE,

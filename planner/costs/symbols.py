@@ -142,6 +142,13 @@ crest_batch = _configuration(
     "crest_batch", "b_c", "1", "decoding requests of a step with all admitted ones, after padding to a captured graph"
 )
 crest_captured = _configuration("crest_captured", "g_c", "1", "1 where that step fits a captured graph, else 0")
+prefill_ranks = _configuration("prefill_ranks", "P_r", "1", "attention ranks of all prefill replicas of a closed loop")
+decode_replicas = _configuration("decode_replicas", "P_d", "1", "decode replicas of a closed loop")
+prompt_pace = _configuration(
+    "prompt_pace", "D_p", "s", "least time between two prompts that leave a prefill rank, transfers included"
+)
+prefill_alone = _configuration("prefill_alone", "T_p", "s", "time of a prompt on the prefill side when it is alone")
+transfer_exposed = _configuration("transfer_exposed", "T_x", "s", "what a request waits for the move of its cache")
 lockstep = _workload("lockstep", "v_l", "1", "1 where all requests have one length, else 0")
 in_waves = _configuration(
     "in_waves", "f_W", "1", "1 where clients prefill together, decode together and are answered together, else 0"
