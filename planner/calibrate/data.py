@@ -53,16 +53,13 @@ def prepared(measured: Measurements, textbook: Efficiencies) -> Rows:
     number = {place: i for i, place in enumerate(kept)}
     renumbered = [one._replace(places=[number[i] for i in one.places]) for one in asked]
     taken = measured.take(np.array(kept))
-    places = _places(renumbered, taken)
+    places = _places(renumbered)
     weights = np.where(taken.anomalous, 0.0, np.where(taken.maybe_speculative, priors()["maybe_speculative"], 1.0))
     core = ~taken.anomalous & ~taken.maybe_speculative
     named = {measured.rows[i].id: reason for i, reason in refused.items()}
     return Rows(taken, named, places, blocks_of(renumbered, textbook), weights, core)
 
 
-def _places(asked: Sequence[Asked], measured: Measurements) -> list[Place]:
-    found: dict[int, Place] = {}
-    for one in asked:
-        for i in one.places:
-            found[i] = one.place(measured.rows[i])
-    return [found[i] for i in range(len(measured.rows))]
+def _places(asked: Sequence[Asked]) -> list[Place]:
+    found = {i: known for one in asked for i, known in zip(one.places, one.known, strict=True)}
+    return [found[i] for i in range(len(found))]

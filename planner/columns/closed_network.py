@@ -40,11 +40,14 @@ class PoolRows(NamedTuple):
 class Prompts(NamedTuple):
     """What the prefill side and the way to the decode side take of a prompt, shape (C,).
 
-    ``alone``: seconds of a prompt that is alone, host included; ``pace``: least seconds between two that leave a rank.
-    ``exposed``: what a request waits for the move of its cache [s]. ``rooms``: prompts whose cache a rank can hold.
+    ``alone``: seconds of a prompt while no other rank works, ``crowded``: while all do; ``host``: those of the host.
+    ``pace``: least seconds between two that leave a rank. ``exposed``: what a request waits for the move of its cache
+    [s]. ``rooms``: prompts whose cache a rank can hold.
     """
 
     alone: Floats
+    crowded: Floats
+    host: Floats
     pace: Floats
     exposed: Floats
     rooms: Floats
@@ -71,6 +74,8 @@ def closed_network(
         "prefill_ranks": prefill.replicas * prefill.axes["attention_dp"],
         "decode_replicas": decode.replicas,
         "prefill_alone": prompts.alone,
+        "prefill_crowded": prompts.crowded,
+        "prefill_host": prompts.host,
         "prompt_pace": prompts.pace,
         "transfer_exposed": prompts.exposed,
     }
@@ -89,14 +94,14 @@ def prompts_of(prefill: PoolRows, decode: PoolRows, separate: Disaggregation) ->
     moved = transfer_figures(
         setting, decode.setting, separate, (idle, decode.axes), together=_together(prefill, decode)
     )
-    alone = found["prompt_seconds"]
+    crowded, alone = found["prompt_seconds"], found["lone_prompt_seconds"]
     exposed = np.maximum(moved["least"], moved["seconds"] - moved["behind"] * alone)
     senders = prefill.replicas * dp / (decode.replicas * decode.axes["attention_dp"])
     pace = np.maximum(found["prompt_service_seconds"], moved["seconds"] * np.maximum(1.0, senders))
     sizes = bounding_figures(setting, idle)
     free = ledger(setting, sizes, axes, prefill.max_num_seqs)["kv_cache_bytes"]
     rooms = free / found["kv_request_bytes"]
-    parts = (alone + found["host_request_seconds"], pace, exposed, rooms)
+    parts = (alone, crowded, found["host_request_seconds"], pace, exposed, rooms)
     return Prompts(*(np.broadcast_to(part, dp.shape) for part in parts))
 
 

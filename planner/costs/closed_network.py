@@ -31,7 +31,12 @@ def network_expressions(structure: Structure) -> Expressions:
     each = define("network_tpot_mean", round_time / s.accepted)
     decoding = define("decoding_time", (s.osl - 1) * each)
     stay = define("decode_stay_time", s.osl * each)
-    passed = define("passing_time", s.prefill_alone + s.transfer_exposed + 3 * round_time / 2)
+    host = s.host_request + s.host_prompt_token * s.isl
+    # Experts of a rank that is alone at work have its tokens only; those of busy ranks, the tokens of all.
+    busy = define("prefill_busy", Smaller(1, s.decode_replicas * s.running / stay * s.prompt_pace / s.prefill_ranks))
+    prefill = s.prefill_alone + busy * (s.prefill_crowded - s.prefill_alone)
+    # The servers of both sides take the request up.
+    passed = define("passing_time", s.prefill_host + prefill + s.transfer_exposed + host + 3 * round_time / 2)
     wait = define("prompt_wait", prompt_wait(passed + decoding, define))
     started = either(s.lockstep, s.equal_burst_share, s.burst_share)
     # Clients all start at once, and the first requests of a run wait longer than later ones, unless all always do.

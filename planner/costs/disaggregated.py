@@ -67,6 +67,7 @@ def prefill_expressions(structure: Structure) -> Expressions:
     filled = define("filled", either(s.chunked, s.token_budget, Larger(s.isl, whole)))
     alone = step_of(structure, chunk_batch(chunk, None, decoding=ZERO), "chunk", define, ZERO, ZERO)
     full = step_of(structure, chunk_batch(filled, None, decoding=ZERO), "full", define, ZERO, ZERO)
+    lone = step_of(structure, chunk_batch(chunk, chunk, decoding=ZERO), "lone", define, ZERO, ZERO)
     service = define("prompt_service", s.isl / filled * full.total)
     first, later = _company(filled, alone.total, full.total, service, define)
     prefill = define("prefill_time", s.isl / chunk * alone.total)
@@ -96,6 +97,7 @@ def prefill_expressions(structure: Structure) -> Expressions:
         "prompt_seconds": s.pp * prefill,
         # Parts that pools under a closed loop put together in their own way (planner/costs/closed_network.py).
         "prompt_service_seconds": service,
+        "lone_prompt_seconds": s.pp * s.isl / chunk * lone.total,
         "host_request_seconds": host,
         "slots_needed": slots,
         "kv_likely_bytes": slots * prompt,

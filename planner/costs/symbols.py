@@ -147,7 +147,9 @@ decode_replicas = _configuration("decode_replicas", "P_d", "1", "decode replicas
 prompt_pace = _configuration(
     "prompt_pace", "D_p", "s", "least time between two prompts that leave a prefill rank, transfers included"
 )
-prefill_alone = _configuration("prefill_alone", "T_p", "s", "time of a prompt on the prefill side when it is alone")
+prefill_alone = _configuration("prefill_alone", "T_p", "s", "time of a prompt while no other prefill rank works")
+prefill_crowded = _configuration("prefill_crowded", "T_c", "s", "time of a prompt while all ranks of its replica work")
+prefill_host = _configuration("prefill_host", "T_h", "s", "host time of a request on the prefill side")
 transfer_exposed = _configuration("transfer_exposed", "T_x", "s", "what a request waits for the move of its cache")
 lockstep = _workload("lockstep", "v_l", "1", "1 where all requests have one length, else 0")
 in_waves = _configuration(

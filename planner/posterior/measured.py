@@ -58,10 +58,14 @@ class Measured:
         """Return expected logarithms of measured over modelled times at places."""
         return mean(self.processes[latency], inputs_of(places, self.known))
 
-    def spread(self, latency: str, places: Sequence[Place]) -> Floats:
-        """Return standard deviations of these logarithms; what lies beyond all measured loads is less sure."""
+    def spread(self, latency: str, places: Sequence[Place], *, alone: bool = False) -> Floats:
+        """Return standard deviations of these logarithms; what lies beyond all measured loads is less sure.
+
+        ``alone``: places have nothing in common with what was measured, whatever their names.
+        """
         beyond = np.array([self.support(place).doublings for place in places]) * self.intervals.beyond
-        return np.hypot(self._spreads[latency].deviation(inputs_of(places, self.known)), beyond)
+        known: Sequence[dict[str, int]] = [{} for _ in self.known] if alone else self.known
+        return np.hypot(self._spreads[latency].deviation(inputs_of(places, known)), beyond)
 
     def by_clients(self, latency: str, place: Place) -> tuple[Floats, Floats]:
         """Return expected logarithms at a place and their deviations at ``CLIENTS``, beyond measured loads or not.

@@ -1,7 +1,7 @@
 """What a calibration says about a deployment: its efficiencies, what is left unexplained, and how sure that is."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from planner.posterior.fields import FIELDS, from_scale, to_scale, values_of, wi
 from planner.posterior.measured import LATENCIES, Measured
 from planner.posterior.place import Place
 from planner.posterior.replica import Replica
-from planner.schema.calibration import Basis, Calibration, Group
+from planner.schema.calibration import Basis, Calibration, Group, Interval
 from planner.schema.efficiency import Efficiencies
 from planner.table import Floats, Ints
 
@@ -67,15 +67,21 @@ class Posterior:
         if self.measured is None or not places:
             return None
         supports = [self.measured.support(place) for place in places]
-        found: dict[str, Floats] = {}
-        for name in LATENCIES:
-            expected, spread = self.measured.expected(name, places), self.measured.spread(name, places)
-            quantiles = [getattr(support.interval, name) for support in supports]
-            low, high = (np.array([getattr(q, side) for q in quantiles]) for side in ("p10", "p90"))
-            found[name] = np.exp(expected)
-            found[f"{name}_p10"] = np.exp(expected + low * spread)
-            found[f"{name}_p90"] = np.exp(expected + high * spread)
-        return Beliefs(**found, basis=[support.basis for support in supports])
+        expected = {name: self.measured.expected(name, places) for name in LATENCIES}
+        spreads = {name: self.measured.spread(name, places) for name in LATENCIES}
+        intervals = [support.interval for support in supports]
+        return _beliefs(expected, spreads, intervals, [support.basis for support in supports])
+
+    def unlike(self, places: Sequence[Place]) -> Beliefs | None:
+        """Return what is believed of deployments of a kind that was not measured; None without a calibration.
+
+        Their efficiencies are all that is known of them, however close the measured ones are.
+        """
+        if self.measured is None or not places:
+            return None
+        expected = {name: np.zeros(len(places)) for name in LATENCIES}
+        spreads = {name: self.measured.spread(name, places, alone=True) for name in LATENCIES}
+        return _beliefs(expected, spreads, [self.measured.intervals.none] * len(places), ["none"] * len(places))
 
     def replica(self, place: Place, role: str, confidence: float | None) -> Replica | None:
         """Return factors on the times of replicas that share a place but for degrees and requests running.
@@ -140,6 +146,20 @@ def _ordered(parts: Sequence[Beliefs], order: Ints) -> Beliefs:
 # By identity: a posterior holds on to what it was made from, so an identity that is listed here stays taken.
 _RECENT: dict[int, Posterior] = {}
 _MOST_RECENT = 4
+
+
+def _beliefs(
+    expected: Mapping[str, Floats], spreads: Mapping[str, Floats], intervals: Sequence[Interval], bases: list[Basis]
+) -> Beliefs:
+    """Return factors of logarithms that are expected and spread so."""
+    found: dict[str, Floats] = {}
+    for name in LATENCIES:
+        quantiles = [getattr(interval, name) for interval in intervals]
+        low, high = (np.array([getattr(q, side) for q in quantiles]) for side in ("p10", "p90"))
+        found[name] = np.exp(expected[name])
+        found[f"{name}_p10"] = np.exp(expected[name] + low * spreads[name])
+        found[f"{name}_p90"] = np.exp(expected[name] + high * spreads[name])
+    return Beliefs(**found, basis=bases)
 
 
 def _moved(textbook: Efficiencies, groups: Sequence[Group]) -> Efficiencies:

@@ -11,7 +11,7 @@ from planner.columns.deployable import Degrees, why_not
 from planner.columns.setting import Setting, lone_setting
 from planner.columns.values import exchanges_all_to_all
 from planner.errors import InputError
-from planner.posterior import Posterior
+from planner.posterior import Place, Posterior
 from planner.schema.architecture import Architecture
 from planner.schema.engine import Engine, Scheduling
 from planner.schema.hardware import Hardware
@@ -112,6 +112,14 @@ def setting_of(row: Row, named: Named, posterior: Posterior, longest: int, role:
         acceptance=row.acceptance,
         role=role,
     )
+
+
+def place_of(row: Row, named: Named, replicas: int = 1) -> Place:
+    """Return what a calibration knows a replica by, one of several that share the row's clients."""
+    return Place(
+        named.hardware.name, named.engine.name, named.architecture.name, row.precision, row.tp, row.pp,
+        row.attention_dp, row.ep, row.concurrency / replicas, row.isl * row.length_factor, row.osl * row.length_factor,
+    )  # fmt: skip
 
 
 def axes_of(rows: Iterable[Row], named: Named) -> dict[str, Floats]:

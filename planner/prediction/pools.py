@@ -8,7 +8,7 @@ import numpy as np
 
 from planner.catalog.rows import SIDES, PooledRow
 from planner.columns.closed_network import PoolRows, closed_network
-from planner.posterior import Posterior
+from planner.posterior import Beliefs, Posterior
 from planner.prediction.named import (
     Finder,
     Named,
@@ -19,15 +19,16 @@ from planner.prediction.named import (
     check,
     group_of,
     kv_precision,
+    place_of,
     setting_of,
 )
-from planner.prediction.prediction import Prediction, modelled, refused
+from planner.prediction.prediction import Prediction, believed, modelled, refused
 
 
 class _Legal(NamedTuple):
-    """A row that can run, its index among all, and what its sides name."""
+    """A row that can run, its number among all, and what its sides name."""
 
-    index: int
+    number: int
     row: PooledRow
     prefill: Named
     decode: Named
@@ -38,8 +39,12 @@ class _Legal(NamedTuple):
         return group_of(self.row.prefill, self.prefill), group_of(self.row.decode, self.decode)
 
 
-def evaluate(rows: Sequence[PooledRow], posterior: Posterior) -> list[Prediction]:
-    """Return what is modelled of every row, in their order."""
+def predict_pools(rows: Sequence[PooledRow], posterior: Posterior) -> list[Prediction]:
+    """Predict every row, or say why it is refused; the answer has the rows' order.
+
+    What a calibration measured were replicas that do both phases, so it lends its efficiencies, but neither what is
+    left unexplained of a deployment nor its intervals: those are the ones of what nothing alike was measured of.
+    """
     find, answers = Finder(), {}
     legal: list[_Legal] = []
     for index, row in enumerate(rows):
@@ -51,8 +56,20 @@ def evaluate(rows: Sequence[PooledRow], posterior: Posterior) -> list[Prediction
     for _, members in itertools.groupby(legal, key=lambda found: found.group):
         together = list(members)
         found = _together(together, posterior)
-        answers |= {one.index: answer for one, answer in zip(together, found, strict=True)}
+        answers |= {one.number: answer for one, answer in zip(together, found, strict=True)}
+    beliefs = _beliefs(legal, posterior)
+    if beliefs is not None:
+        answers |= {one.number: believed(answers[one.number], beliefs, i) for i, one in enumerate(legal)}
     return [answers[index] for index in range(len(rows))]
+
+
+def _beliefs(legal: Sequence[_Legal], posterior: Posterior) -> Beliefs | None:
+    """Return intervals: those of TTFT by what a prefill replica is and has to do, those of TPOT by a decode replica."""
+    prefill = posterior.unlike([place_of(one.row.prefill, one.prefill, one.row.prefill_replicas) for one in legal])
+    decode = posterior.unlike([place_of(one.row.decode, one.decode, one.row.decode_replicas) for one in legal])
+    if prefill is None or decode is None:
+        return None
+    return prefill._replace(tpot=decode.tpot, tpot_p10=decode.tpot_p10, tpot_p90=decode.tpot_p90)
 
 
 def _checked(row: PooledRow, find: Finder, posterior: Posterior) -> tuple[Named, Named]:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from planner.catalog.rows import AnyRow, PooledRow, Row
 from planner.posterior import Posterior
-from planner.prediction import pools, replicas
+from planner.prediction import replicas
+from planner.prediction.pools import predict_pools
 from planner.prediction.prediction import Prediction, believed, refused
 
 
@@ -20,7 +21,7 @@ def predict_rows(
     pooled = [(i, row) for i, row in enumerate(rows) if isinstance(row, PooledRow)]
     found: dict[int, Prediction] = {}
     for kind, answers in (
-        (pooled, pools.evaluate([row for _, row in pooled], posterior)),
+        (pooled, predict_pools([row for _, row in pooled], posterior)),
         (lone, _replicas([row for _, row in lone], posterior, on_stage)),
     ):
         found |= {i: answer for (i, _), answer in zip(kind, answers, strict=True)}
@@ -30,7 +31,7 @@ def predict_rows(
 def _replicas(rows: Sequence[Row], posterior: Posterior, on_stage: Callable[[str], None]) -> list[Prediction]:
     asked, reasons = replicas.asked_of(rows, posterior)
     found = {i: refused(rows[i].id, reason) for i, reason in reasons.items()}
-    places = {i: one.place(rows[i]) for one in asked for i in one.places}
+    places = {i: known for one in asked for i, known in zip(one.places, one.known, strict=True)}
     # One look at all measured rows for all predictions.
     beliefs, order = posterior.beliefs(list(places.values())), {i: number for number, i in enumerate(places)}
     for one in asked:

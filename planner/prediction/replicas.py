@@ -19,6 +19,7 @@ from planner.prediction.named import (
     axes_of,
     check,
     group_of,
+    place_of,
     setting_of,
 )
 from planner.prediction.prediction import Prediction, modelled, refused
@@ -26,7 +27,10 @@ from planner.table import Floats
 
 
 class Asked(NamedTuple):
-    """Rows of one setting, as ``closed_loop`` takes them; ``places`` are their indices among all rows."""
+    """Rows of one setting, as ``closed_loop`` takes them; ``places`` are their indices among all rows.
+
+    ``known``: what a calibration knows each by.
+    """
 
     setting: Setting
     axes: dict[str, Floats]
@@ -34,14 +38,7 @@ class Asked(NamedTuple):
     max_num_seqs: Floats
     lockstep: Floats
     places: Sequence[int]
-
-    def place(self, row: Row) -> Place:
-        """Return what a calibration knows a row by."""
-        setting = self.setting
-        return Place(
-            setting.hardware.name, setting.engine.name, setting.architecture.name, row.precision, row.tp, row.pp,
-            row.attention_dp, row.ep, float(row.concurrency), row.isl * row.length_factor, row.osl * row.length_factor,
-        )  # fmt: skip
+    known: Sequence[Place]
 
 
 def evaluate(rows: Sequence[Row], asked: Asked) -> list[Prediction]:
@@ -82,4 +79,5 @@ def asked_of(rows: Sequence[Row], posterior: Posterior) -> tuple[list[Asked], di
 def _asked(rows: Sequence[Row], named: Named, posterior: Posterior, places: Sequence[int]) -> Asked:
     setting = setting_of(rows[0], named, posterior, max(row.isl + row.osl for row in rows))
     clients, lockstep = array(row.concurrency for row in rows), array(row.lockstep for row in rows)
-    return Asked(setting, axes_of(rows, named), clients, admitted_of(rows, named), lockstep, places)
+    known = [place_of(row, named) for row in rows]
+    return Asked(setting, axes_of(rows, named), clients, admitted_of(rows, named), lockstep, places, known)
