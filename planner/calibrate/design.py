@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -29,11 +30,12 @@ class Group(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Rows of one structure."""
+    """Rows of one structure; ``held``: symbols that keep a value whatever the efficiencies are, shape (C,) each."""
 
     loop: Loop
     groups: tuple[Group, ...]
     shares: tuple[tuple[Floats, Floats], ...]
+    held: Mapping[str, Floats] = MappingProxyType({})
 
     @property
     def rows(self) -> np.ndarray:
@@ -92,7 +94,8 @@ def _symbols(block: Block, base: Efficiencies, fields: Floats) -> tuple[dict[str
             values.setdefault(name, np.empty(count))[inside] = value
         symbols = np.array([found[name] for name in SYMBOLS])
         by_field[:, :, inside] = product * symbols / here[:, None, None] + constant
-    return values, by_field
+    by_field[:, [name in block.held for name in SYMBOLS]] = 0.0
+    return values | dict(block.held), by_field
 
 
 def _shares(group: Group, base: Efficiencies) -> tuple[Floats, Floats]:
