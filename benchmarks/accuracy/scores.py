@@ -8,6 +8,9 @@ from typing import NamedTuple
 LIMITS_MS = (15, 25, 50, 100)
 _GROUP = ("model", "system", "isl", "osl")
 _DEPLOYMENT = ("backend", "precision", "devices", "tp", "pp", "attention_dp", "moe_tp", "ep")
+_SIDES = ("prefill", "decode")
+_POOLS = ("backend", "precision", *(f"{side}_{name}" for side in _SIDES for name in
+          ("replicas", "tp", "attention_dp", "moe_tp", "ep")))  # fmt: skip
 
 Row = Mapping[str, str]
 
@@ -31,10 +34,22 @@ def core(row: Row) -> bool:
     return row["maybe_speculative"] != "True" and row["anomalous"] != "True"
 
 
+def devices(row: Row) -> float:
+    """Return the devices of a replica, or of all replicas of both pools."""
+    if "devices" in row:
+        return float(row["devices"])
+    return sum(float(row[f"{side}_replicas"]) * float(row[f"{side}_devices_per_replica"]) for side in _SIDES)
+
+
+def deployment(row: Row) -> tuple[str, ...]:
+    """Return what a choice between deployments fixes; the concurrency is tuned afterwards."""
+    return tuple(row[name] for name in (_DEPLOYMENT if "devices" in row else _POOLS))
+
+
 def throughput(row: Row, ttft_ms: float, tpot_ms: float) -> float:
     """Return output tokens per second and device of a closed loop."""
     osl = float(row["osl"])
-    return float(row["concurrency"]) * osl / ((ttft_ms + osl * tpot_ms) / 1e3) / float(row["devices"])
+    return float(row["concurrency"]) * osl / ((ttft_ms + osl * tpot_ms) / 1e3) / devices(row)
 
 
 def measured_throughput(row: Row) -> float:
@@ -58,7 +73,7 @@ def groups(rows: Iterable[Row]) -> list[dict[tuple[str, ...], list[Row]]]:
     """Return rows of one model, system and lengths by deployment."""
     found: dict[tuple[str, ...], dict[tuple[str, ...], list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        found[tuple(row[c] for c in _GROUP)][tuple(row[c] for c in _DEPLOYMENT)].append(row)
+        found[tuple(row[c] for c in _GROUP)][deployment(row)].append(row)
     return list(found.values())
 
 

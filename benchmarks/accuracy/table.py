@@ -1,11 +1,13 @@
-"""Held-out accuracy of calibrations, and of NVIDIA AIConfigurator 0.12 on the same rows: one table.
+"""Accuracy on rows that predictions were not fitted to, and of NVIDIA AIConfigurator 0.12 on the same: one table.
 
-    python benchmarks/accuracy/table.py [--peer FILE.csv | --run-peer] [--update-docs]
+    python benchmarks/accuracy/table.py [--run-peer] [--update-docs]
 
 Every part of benchmarks/data/silicon_dev.csv is left out in turn: every other load, whole deployments, models, backends
 on a system, and systems. Efficiencies, kernels and intervals are fitted to the rest alone, and the part is predicted.
---run-peer runs the peer in an environment of its own (benchmarks/accuracy/peer.py); without, its saved predictions are
-read. --update-docs writes docs/reference/accuracy.md. Takes about ten minutes.
+Rows with prefill and decode apart (silicon_disagg_dev.csv) and public GPU figures (gpu_public_measurements.yaml) are
+predicted as they come: nothing was fitted to any of them. --run-peer runs the peer in an environment of its own
+(benchmarks/accuracy/peer.py); without, its saved predictions are read. --update-docs writes
+docs/reference/accuracy.md. Takes about a quarter of an hour.
 """
 
 import argparse
@@ -13,12 +15,13 @@ import csv
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import public
 import scores
 from scores import Guess, Row
 
@@ -32,6 +35,8 @@ from planner.catalog import load_efficiencies
 _ROOT = Path(__file__).resolve().parents[2]
 DATA = _ROOT / "benchmarks" / "data" / "silicon_dev.csv"
 PEER = _ROOT / "benchmarks" / "data" / "aiconfigurator_0.12.csv"
+POOLS = _ROOT / "benchmarks" / "data" / "silicon_disagg_dev.csv"
+POOLS_PEER = _ROOT / "benchmarks" / "data" / "aiconfigurator_0.12_disagg.csv"
 PAGE = _ROOT / "docs" / "reference" / "accuracy.md"
 _HEADERS = (
     "rows left out", "rows", "TPOT median", "mean", "TTFT median", "mean", "regret", "80 % of TPOT", "of TTFT",
@@ -69,10 +74,15 @@ def _certain(ttft: float, tpot: float) -> Guess:
     return Guess(ttft, tpot, ttft, ttft, tpot, tpot)
 
 
-def unfitted(rows: Sequence[Row]) -> dict[str, Guess]:
-    """Predict with efficiencies that were not fitted to whole runs."""
-    found = zip(rows, predict(list(rows), "operators"), strict=True)
-    return {row["id"]: _certain(p["ttft_ms"], p["tpot_ms"]) for row, p in found if p["status"] == "ok"}
+def predicted(rows: Sequence[Row], calibration: str) -> dict[str, Guess]:
+    """Predict with a shipped calibration; without intervals where it has none."""
+    found: dict[str, Guess] = {}
+    for p in predict(list(rows), calibration):
+        if p["status"] == "ok":
+            certain = _certain(p["ttft_ms"], p["tpot_ms"])
+            named = {name: p[f"{name[:4]}_ms{name[4:]}"] for name in Guess._fields}
+            found[p["id"]] = certain if p["tpot_ms_p10"] is None else Guess(**named)
+    return found
 
 
 def line(name: str, rows: Sequence[Row], guesses: Mapping[str, Guess], *, intervals: bool) -> list[str]:
@@ -92,60 +102,109 @@ def line(name: str, rows: Sequence[Row], guesses: Mapping[str, Guess], *, interv
     return [*found, *covered, f"{scores.optimism(picks):+.1f}", at_picks, f"{scores.violations(picks):.0f}", careful]
 
 
-def table(peer: Path) -> Iterator[list[str]]:
-    """Yield the lines of the table: of all core rows, then of those that the peer answers, too."""
-    with DATA.open(newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if scores.core(row)]
+def read(path: Path) -> list[Row]:
+    """Read a file of measured rows."""
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def replicas() -> Iterator[list[str]]:
+    """Yield lines of replicas that prefill and decode: of all core rows, then of those that the peer answers, too."""
+    rows = [row for row in read(DATA) if scores.core(row)]
     efficiencies = load_efficiencies("operators").value
     ready = prepared(read_measurements(DATA), efficiencies)
-    found = {"no whole run at all": unfitted(rows)}
+    found = {"no whole run at all": predicted(rows, "operators")}
     for split in SPLITS:
         held = held_out(ready, efficiencies, None, split, lambda stage: None)
         found[split.name] = guesses_of(ready, held)
         sys.stderr.write(f"{split.name}: done\n")
     for name, guesses in found.items():
         yield line(name, rows, guesses, intervals=not name.startswith("no "))
-    theirs = from_file(peer)
+    theirs = from_file(PEER)
     both = [row for row in rows if row["id"] in theirs]
     yield line("rows that AIConfigurator answers: its own", both, theirs, intervals=False)
     for name, guesses in found.items():
         yield line(f"the same rows: {name}", both, guesses, intervals=not name.startswith("no "))
 
 
+def pools() -> Iterator[list[str]]:
+    """Yield lines of pools that prefill and decode apart: of all rows, then of those that the peer answers, too."""
+    rows, theirs = read(POOLS), from_file(POOLS_PEER)
+    both = [row for row in rows if row["id"] in theirs]
+    found = {name: predicted(rows, name) for name in ("operators", "silicon")}
+    for name, guesses in found.items():
+        yield line(f"prefill and decode apart: `{name}`", rows, guesses, intervals=name == "silicon")
+    yield line("of them, rows that AIConfigurator answers: its own", both, theirs, intervals=False)
+    for name, guesses in found.items():
+        yield line(f"the same rows: `{name}`", both, guesses, intervals=name == "silicon")
+
+
+def public_lines(found: Mapping[str, dict[str, list[float]]]) -> Iterator[list[str]]:
+    """Yield lines of public GPU runs, which state TPOT or TTFT each for a few rows."""
+    for name, errors in found.items():
+        parts = public.serving(errors)
+        counts = "TPOT {}, TTFT {}".format(*(parts[quantity][0] for quantity in ("tpot", "ttft")))
+        cells = [f"{value:.1f}" for quantity in ("tpot", "ttft") for value in parts[quantity][1:]]
+        line = [f"public GPU runs: `{name}`", counts, *cells]
+        yield line + ["-"] * (len(_HEADERS) - len(line))
+
+
 def main() -> None:
     """Print the table, and write the page where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", type=Path, default=PEER)
     parser.add_argument("--run-peer", action="store_true")
     parser.add_argument("--update-docs", action="store_true")
     options = parser.parse_args()
     if options.run_peer:
         script = Path(__file__).with_name("peer.py")
-        subprocess.run([sys.executable, script, DATA, options.peer], check=True)
-    lines = [list(_HEADERS), ["---"] * len(_HEADERS), *table(options.peer)]
-    text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
-    sys.stdout.write(text)
+        subprocess.run([sys.executable, script, DATA, PEER], check=True)
+        subprocess.run([sys.executable, script, POOLS, POOLS_PEER, "--disagg"], check=True)
+    found = {name: public.compared(name) for name in public.EFFICIENCIES}
+    text = _markdown(_HEADERS, [*replicas(), *pools(), *public_lines(found)])
+    by_quantity = _markdown(public.HEADERS, public.quantities(found))
+    sys.stdout.write(f"{text}\n{by_quantity}")
     if options.update_docs:
-        PAGE.write_text(_page(text), encoding="utf-8")
+        PAGE.write_text(_page(text, by_quantity), encoding="utf-8")
 
 
-def _page(text: str) -> str:
+def _markdown(headers: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (headers, ["---"] * len(headers), *lines)) + "\n"
+
+
+def _page(text: str, by_quantity: str) -> str:
     return f"""<!-- Written by benchmarks/accuracy/table.py --update-docs. -->
 
 # Accuracy, held out
 
-Core rows of benchmarks/data/silicon_dev.csv: closed loops on H100, H200 and B200; no suspected speculation, no anomaly.
-Each part is predicted by a calibration that was fitted without it. Figures in percent: errors as sizes; *regret* is
-what a choice of deployment by prediction loses of the best throughput per device, at TPOT limits of 15, 25, 50 and
+Three kinds of rows, of which none was fitted to what it is compared with. Figures in percent: errors as sizes; *regret*
+is what a choice of deployment by prediction loses of the best throughput per device, at TPOT limits of 15, 25, 50 and
 100 ms; *80 %* is how many measured values lie in the interval of 80 %. *Picks* are the best deployment and concurrency
 of a group under a limit, by prediction: how much more throughput was expected of them than they had, coverage there,
 how many miss the limit, and how many do where the ninetieth percentile has to hold it.
 
-The structure of the model and the priors of its levels were chosen with these rows in sight. AIConfigurator 0.12
-runs on its own tables, with the modes of its kernels picked to its advantage on these rows
+**Replicas** that prefill and decode: core rows of benchmarks/data/silicon_dev.csv, closed loops on H100, H200 and B200; no
+suspected speculation, no anomaly. Each part is predicted by a calibration that was fitted without it. The structure of
+the model and the priors of its levels were chosen with these rows in sight.
+
+**Prefill and decode apart**: benchmarks/data/silicon_disagg_dev.csv, DeepSeek-R1 on H100, H200, B200, GB200 and GB300 with
+both pools and their numbers of workers stated. Every row is suspected of speculation, most systems have no or one row
+among those that `silicon` was fitted to, and some runs have waits of many seconds that fall with load. Nothing is
+fitted to these rows; the structure of the closed network was chosen with them in sight. A refused row counts as 100 %.
+Devices are those of both pools together; a deployment is both pools with their numbers of workers.
+
+**Public GPU runs**: figures of benchmarks/data/gpu_public_measurements.yaml, on engines and devices that `silicon` has seldom
+or never seen; few rows state both latencies, so there is no regret to tell. By quantity below,
+one by one in [public measurements](public-measurements.md).
+
+AIConfigurator 0.12 runs on its own tables, with the modes of its kernels picked to its advantage on the first kind of rows
 (benchmarks/accuracy/peer.py); some of its constants come from the measurements that these rows are a part of.
 
-{text}"""
+{text}
+## Public GPU figures by quantity
+
+Median / mean error in percent, and in brackets the median with its sign; positive is predicted more than measured.
+
+{by_quantity}"""
 
 
 if __name__ == "__main__":

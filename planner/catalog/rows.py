@@ -22,7 +22,7 @@ REQUIRED = (*_TEXT, *_COUNTS, "concurrency")
 SIDES = ("prefill", "decode")
 # Columns of a pool, each after the name of its side, and those that may be left out or empty.
 _POOL = ("replicas", "tp", "attention_dp", "moe_tp", "ep")
-_POOL_OPTIONAL = ("pp", "system", *_LIMITS)
+_POOL_OPTIONAL = ("pp", "system", "expert_exchange", *_LIMITS)
 _DEGREES = ("tp", "pp", "attention_dp", "moe_tp", "ep")
 _MOST = 10**9  # tokens of a length
 
@@ -163,7 +163,7 @@ def _lone(raw: Mapping[Any, Any], faults: dict[str, str], side: str = "") -> Row
 
 def _pooled(raw: Mapping[Any, Any], faults: dict[str, str]) -> PooledRow | None:
     """Return the pools of a row; what cannot be read, or says something of another replica, goes to ``faults``."""
-    for name in (*_DEGREES, *_LIMITS):
+    for name in (*_DEGREES, *_LIMITS, "expert_exchange"):
         if str(raw.get(name) or "").strip():
             faults[name] = f"must be empty where a row has pools; prefill_{name} and decode_{name} say it of each"
     prefill, decode = (_lone(raw, faults, side) for side in SIDES)

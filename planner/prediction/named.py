@@ -20,6 +20,7 @@ from planner.table import FORMAT_NAMES, Floats
 
 T = TypeVar("T")
 _SHORTEST = 2
+_WIDE = 8  # devices; wide expert parallelism is run with all-to-all kernels, since gathering sends all to all of them
 
 
 class Named(NamedTuple):
@@ -137,9 +138,14 @@ def axes_of(rows: Iterable[Row], named: Named) -> dict[str, Floats]:
         "max_num_batched_tokens": array(
             row.max_num_batched_tokens or _default_budget(scheduling, row.isl) for row in given
         ),
-        "all_to_all": array(exchanges_all_to_all(named.engine, row.expert_exchange) for row in given),
+        "all_to_all": array(exchanges_all_to_all(named.engine, row.expert_exchange or _usual(row)) for row in given),
         "speculative_tokens": array(len(row.acceptance) for row in given),
     }
+
+
+def _usual(row: Row) -> str:
+    """Return how experts are reached where a row leaves it open and the engine's default is meant for a node."""
+    return "all_to_all" if row.ep > _WIDE else ""
 
 
 def admitted_of(rows: Iterable[Row], named: Named) -> Floats:
