@@ -1,6 +1,6 @@
 """What each term of the cost model is worth: errors on measured runs with one term at a time switched off.
 
-    python benchmarks/accuracy/ablation.py [--refit FOLDS] [--update-docs]
+    python benchmarks/accuracy/ablation.py [--refit] [--update-docs]
 
 A term is switched off by holding its symbols at the value at which it says nothing (a latency at 0, a share of a rate
 at 1, ...), for the core rows of benchmarks/data/silicon_dev.csv. Three figures of each:
@@ -9,9 +9,9 @@ at 1, ...), for the core rows of benchmarks/data/silicon_dev.csv. Three figures 
 - centred: the same with TPOT and TTFT multiplied by one factor each, so that their median error is 0: a term that only
   moves all rows alike is worth nothing here;
 - with --refit: efficiencies fitted anew without the term, as `planner calibrate` fits them but without the process of
-  what they leave, and held out: deployments are dealt into five parts, and FOLDS of them are left out in turn.
+  what they leave, to every fourth row; errors are those of the other rows.
 
---update-docs writes docs/reference/ablation.md. Each fold takes about half a minute per term.
+--update-docs writes docs/reference/ablation.md. A refit takes about half a minute per term.
 """
 
 import argparse
@@ -23,9 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.calibrate.data import Rows, prepared
-from planner.calibrate.fit import fit, modelled
-from planner.calibrate.folds import SPLITS, folds
-from planner.calibrate.measurements import read_measurements
+from planner.calibrate.fit import Fitted, fit, modelled
+from planner.calibrate.measurements import Measurements, read_measurements
 from planner.catalog import load_efficiencies
 from planner.schema.efficiency import Efficiencies
 from planner.table import Floats
@@ -34,7 +33,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 DATA = _ROOT / "benchmarks" / "data" / "silicon_dev.csv"
 PAGE = _ROOT / "docs" / "reference" / "ablation.md"
 BASE = "operators"
-_SPLIT = next(split for split in SPLITS if split.name == "unseen deployment")
+_EVERY = 4  # rows of which one is fitted to
 _ENDLESS = 1e12
 _SHARES = (
     "mfu_projections", "mfu_ffn", "mfu_experts", "mfu_head", "mfu_attention", "mbu_projections", "mbu_ffn",
@@ -103,26 +102,34 @@ def figures(parts: list[Floats], *, centred: bool = False) -> list[str]:
     return found
 
 
-def refitted(rows: Rows, textbook: Efficiencies, count: int) -> list[Floats]:
-    """Return held-out errors of efficiencies that are fitted to the other deployments, NaN where never left out."""
-    times = np.full((2, len(rows.places)), np.nan)
-    parts = list(folds(_SPLIT, rows.places, rows.weights > 0))[:count]
-    for out in parts:
-        fitted = fit(rows.target(np.where(out, 0.0, rows.weights)), textbook, lambda stage: None)
-        found = modelled(rows.blocks, textbook, fitted, len(rows.places))
-        times[:, out] = np.array(found)[:, out]
-    left_out = np.any(parts, axis=0)[rows.core]
-    return [np.where(left_out, part, np.nan) for part in errors(rows, (times[0], times[1]))]
+def refitted(rows: Rows, some: Rows, textbook: Efficiencies) -> list[Floats]:
+    """Return errors of efficiencies that are fitted to ``some`` of the rows, NaN for those."""
+    fitted = _of(fit(some.target(some.weights), textbook, lambda stage: None), rows)
+    times = np.array(modelled(rows.blocks, textbook, fitted, len(rows.places)))
+    seen = np.isin([row.id for row in rows.measured.rows], [row.id for row in some.measured.rows])
+    return [np.where(seen[rows.core], np.nan, part) for part in errors(rows, (times[0], times[1]))]
 
 
-def table(rows: Rows, textbook: Efficiencies, refit: int) -> Iterator[list[str]]:
+def _of(fitted: Fitted, rows: Rows) -> Fitted:
+    """Return what was fitted as offsets of other rows of the same systems and backends."""
+    parameters = []
+    for p in fitted.parameters:
+        known = [p.system in (None, place.system) and p.backend in (None, place.backend) for place in rows.places]
+        parameters.append(p._replace(rows=np.nonzero(known)[0]))
+    return fitted._replace(parameters=tuple(parameters))
+
+
+def table(measured: Measurements, textbook: Efficiencies, *, refit: bool) -> Iterator[list[str]]:
     """Yield a line for the whole model, then one for each term it is robbed of."""
+    rows = prepared(measured, textbook)
+    ranks = sorted(range(len(rows.places)), key=lambda i: rows.places[i])  # loads of a deployment are neighbours
+    some = prepared(rows.measured.take(np.array(ranks[::_EVERY])), textbook) if refit else None
     for term in (Term("nothing: the whole model", {}), *TERMS):
         robbed = without(rows, term)
         plain = errors(robbed, modelled(robbed.blocks, textbook, None, len(rows.places)))
         line = [term.name, *figures(plain), *figures(plain, centred=True)]
-        if refit:
-            line += figures(refitted(robbed, textbook, refit))
+        if some is not None:
+            line += figures(refitted(robbed, without(some, term), textbook))
         sys.stderr.write(f"{term.name}: {' | '.join(line[1:])}\n")
         yield line
 
@@ -130,40 +137,37 @@ def table(rows: Rows, textbook: Efficiencies, refit: int) -> Iterator[list[str]]
 def main() -> None:
     """Print the table, and write the page where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--refit", type=int, default=0, metavar="FOLDS", help="of five; none without it")
+    parser.add_argument("--refit", action="store_true", help="also fit anew without each term")
     parser.add_argument("--update-docs", action="store_true")
     options = parser.parse_args()
     textbook = load_efficiencies(BASE).value
-    rows = prepared(read_measurements(DATA), textbook)
     headers = ["switched off", "TPOT as it is", "TTFT", "TPOT centred", "TTFT"]
     if options.refit:
         headers += ["TPOT refitted", "TTFT"]
-    lines = [headers, ["---"] * len(headers), *table(rows, textbook, options.refit)]
+    lines = [headers, ["---"] * len(headers), *table(read_measurements(DATA), textbook, refit=options.refit)]
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
     sys.stdout.write(text)
     if options.update_docs:
-        PAGE.write_text(_page(text, int(rows.core.sum()), options.refit), encoding="utf-8")
+        PAGE.write_text(_page(text, refit=options.refit), encoding="utf-8")
 
 
-def _page(text: str, core: int, refit: int) -> str:
-    fitted = (
-        f"\n*Refitted*: efficiencies are fitted anew without the term, and the errors are those of {refit} of 5 parts of the\n"
-        "deployments, left out in turn (no process of residuals on top, so they lie above those of\n"
-        "[accuracy](accuracy.md)). A term that others can stand in for is worth little here."
-        if refit
-        else ""
-    )
+def _page(text: str, *, refit: bool) -> str:
+    again = f"""
+*Refitted*: efficiencies are fitted anew without the term to one of {_EVERY} rows; errors are those of the others, other
+loads of mostly the same deployments. A term that others can stand in for is worth little here. No process of what
+efficiencies leave is on top, so errors lie above those of [accuracy](accuracy.md).
+"""
     return f"""<!-- Written by benchmarks/accuracy/ablation.py --update-docs. -->
 
 # What each term is worth
 
-Errors on the {core} core rows of benchmarks/data/silicon_dev.csv with one term of the cost model at a time switched off: its
+Errors on the core rows of benchmarks/data/silicon_dev.csv with one term of the cost model at a time switched off: its
 symbols are held at the value at which it says nothing. Median / mean size in percent.
 
-*As it is*: with the efficiencies `{BASE}`, of which nothing was fitted to whole runs; nothing is fitted anew, so a term may
-look useless, or harmful, because another errs the other way. *Centred*: TPOT and TTFT are multiplied by one factor each so
-that their median error is 0.{fitted}
-
+*As it is*: with the efficiencies `{BASE}`, of which nothing was fitted to whole runs; nothing is fitted anew, so a term
+may look useless, or harmful, because another errs the other way. *Centred*: TPOT and TTFT are multiplied by one factor
+each so that their median error is 0.
+{again if refit else ""}
 {text}"""
 
 

@@ -176,28 +176,28 @@ def _page(text: str, by_quantity: str) -> str:
 
 # Accuracy, held out
 
-Three kinds of rows, of which none was fitted to what it is compared with. Figures in percent: errors as sizes; *regret*
-is what a choice of deployment by prediction loses of the best throughput per device, at TPOT limits of 15, 25, 50 and
+Three kinds of rows, none of them fitted to what it is compared with. Figures in percent: errors as sizes; *regret* is
+what a choice of deployment by prediction loses of the best throughput per device, at TPOT limits of 15, 25, 50 and
 100 ms; *80 %* is how many measured values lie in the interval of 80 %. *Picks* are the best deployment and concurrency
 of a group under a limit, by prediction: how much more throughput was expected of them than they had, coverage there,
 how many miss the limit, and how many do where the ninetieth percentile has to hold it.
 
-**Replicas** that prefill and decode: core rows of benchmarks/data/silicon_dev.csv, closed loops on H100, H200 and B200; no
-suspected speculation, no anomaly. Each part is predicted by a calibration that was fitted without it. The structure of
-the model and the priors of its levels were chosen with these rows in sight.
+**Replicas that prefill and decode**: core rows of benchmarks/data/silicon_dev.csv, closed loops on H100, H200 and B200;
+no suspected speculation, no anomaly. Each part is predicted by a calibration that was fitted without it. The structure
+of the model and the priors of its levels were chosen with these rows in sight.
 
-**Prefill and decode apart**: benchmarks/data/silicon_disagg_dev.csv, DeepSeek-R1 on H100, H200, B200, GB200 and GB300 with
-both pools and their numbers of workers stated. Every row is suspected of speculation, most systems have no or one row
-among those that `silicon` was fitted to, and some runs have waits of many seconds that fall with load. Nothing is
-fitted to these rows; the structure of the closed network was chosen with them in sight. A refused row counts as 100 %.
-Devices are those of both pools together; a deployment is both pools with their numbers of workers.
+**Prefill and decode apart**: benchmarks/data/silicon_disagg_dev.csv, DeepSeek-R1 on H100, H200, B200, GB200 and GB300
+with the replicas of both pools stated. Nothing is fitted to these rows; the structure of the closed network was chosen
+with them in sight. All are suspected of speculation, more than half are on systems of which `silicon` has seen one run
+or none, and some have waits of many seconds that fall with load. A deployment is both pools with their replicas,
+devices are those of both. A refused row counts as an error of 100 % and has no part in the other figures.
 
-**Public GPU runs**: figures of benchmarks/data/gpu_public_measurements.yaml, on engines and devices that `silicon` has seldom
-or never seen; few rows state both latencies, so there is no regret to tell. By quantity below,
-one by one in [public measurements](public-measurements.md).
+**Public GPU runs**: benchmarks/data/gpu_public_measurements.yaml, engines and devices that `silicon` has seldom or
+never seen. Few runs state both latencies, so there is no regret to tell. Below by quantity, in
+[public measurements](public-measurements.md) one by one.
 
-AIConfigurator 0.12 runs on its own tables, with the modes of its kernels picked to its advantage on the first kind of rows
-(benchmarks/accuracy/peer.py); some of its constants come from the measurements that these rows are a part of.
+AIConfigurator 0.12 runs on its own tables, with the modes of its kernels picked to its advantage on the first kind of
+rows (benchmarks/accuracy/peer.py); some of its constants come from the measurements that these rows are a part of.
 
 {text}
 ## Public GPU figures by quantity

@@ -11,6 +11,7 @@ from planner.catalog import architecture_names, load_architecture
 from planner.costs import disaggregated
 from planner.costs import symbols as s
 from planner.costs.closed_loop import loop_expressions
+from planner.costs.closed_network import network_expressions
 from planner.costs.devices import component, roofline
 from planner.costs.functions import Either, Larger, Smaller, both, either
 from planner.costs.memory import activations, kv_cache, weights
@@ -329,10 +330,12 @@ def test_outputs_and_definitions_have_the_units_their_names_promise(structure):
 # Figures of a part of a pair that are zero, whatever the load; of a transfer, units that its names do not say.
 APART = {"decode": disaggregated.decode_expressions, "prefill": disaggregated.prefill_expressions}
 APART["transfer"] = disaggregated.transfer_expressions
+APART["network"] = network_expressions
 NOTHING = {
     "decode": {"prefill_load", "prefill_inflow", "prompt_seconds"},
     "prefill": {"tpot", "itl", "swaps", "prefill_inflow", "preempts"},
     "transfer": set(),
+    "network": set(),
 }
 MOVED = {"seconds": "s", "least": "s", "behind": "1", "bytes": "byte"}
 
@@ -438,9 +441,15 @@ def test_a_wrong_unit_of_one_symbol_is_noticed(name):
     units = UNITS | {name: "byte" if UNITS[name] != "byte" else "1"}
 
     def wrong(structure):
+        network = apart(structure, "network")
+        return inconsistent(expressions_of(structure).definitions, results(structure)) or inconsistent(
+            network.definitions, network.outputs
+        )
+
+    def inconsistent(definitions, outputs):
         try:
-            check = Checker(units, expressions_of(structure).definitions)
-            return any(check(expr) != parse_unit(promised(output)) for output, expr in results(structure).items())
+            check = Checker(units, definitions)
+            return any(check(expr) != parse_unit(promised(output)) for output, expr in outputs.items())
         except UnitError:
             return True
 
