@@ -1,5 +1,6 @@
 """Figures of predictions against measured rows: errors, regret of choices, coverage of intervals."""
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -128,6 +129,20 @@ def optimism(picks: Sequence[Selected]) -> float:
     """Return how much more throughput was expected of picks than they had, mean in percent (the winner's curse)."""
     ratios = [throughput(p.row, p.guess.ttft, p.guess.tpot) / measured_throughput(p.row) for p in picks]
     return 100 * (statistics.fmean(ratios) - 1)
+
+
+def corrected(picks: Sequence[Selected]) -> float:
+    """Return what is left of optimism once the mean excess of all other groups' picks is taken off, in percent."""
+    logs: dict[tuple[str, ...], list[float]] = defaultdict(list)
+    for p in picks:
+        ratio = throughput(p.row, p.guess.ttft, p.guess.tpot) / measured_throughput(p.row)
+        logs[tuple(p.row[c] for c in _GROUP)].append(math.log(ratio))
+    left = [
+        value - statistics.fmean(other for name, found in logs.items() if name != mine for other in found)
+        for mine, values in logs.items()
+        for value in values
+    ]
+    return 100 * math.expm1(statistics.fmean(left))
 
 
 def violations(picks: Sequence[Selected]) -> float:
