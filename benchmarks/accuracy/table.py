@@ -181,8 +181,8 @@ Three kinds of rows, none of them fitted to what it is compared with. Figures in
 what a choice of deployment by prediction loses of the best throughput per device, at TPOT limits of 15, 25, 50 and
 100 ms; *80 %* is how many measured values lie in the interval of 80 %. *Picks* are the best deployment and concurrency
 of a group under a limit, by prediction: how much more throughput was expected of them than they had (the winner's
-curse), and what of that is left (the mean of logarithms) once the excess of all other groups' picks is taken off, as a plan does; coverage
-there, how many miss the limit, and how many do where the ninetieth percentile has to hold it.
+curse); what of that is left, in the mean of logarithms, once the excess of all other groups' picks is taken off, as a
+plan does; coverage there, how many miss the limit, and how many do where the ninetieth percentile has to hold it.
 
 **Replicas that prefill and decode**: core rows of benchmarks/data/silicon_dev.csv, closed loops on H100, H200 and B200;
 no suspected speculation, no anomaly. Each part is predicted by a calibration that was fitted without it. The structure

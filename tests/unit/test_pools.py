@@ -1,4 +1,4 @@
-"""Prefill and decode pools under a closed loop: limits that can be worked out, laws that always hold, faults of rows."""
+"""Prefill and decode pools under a closed loop: limits that can be worked out, laws that hold, faults of rows."""
 
 import heapq
 import math
