@@ -49,7 +49,7 @@ def chosen(name, overrides):
         "search.roles=[mixed]",
         "search.prefill_policies=[mixed_chunked]",
     ]
-    case = load_scenario(SCENARIOS / f"{name}.yaml", [*overrides, *one])
+    case = load_scenario(SCENARIOS / f"{name}.yaml", ["calibration=textbook", *overrides, *one])
     table = grid_table(case)
     meets = np.nonzero(table.meets_limits)[0]
     best = meets[np.argmax(table.figures["rate"][meets] / table.figures["devices"][meets])]
@@ -78,7 +78,7 @@ def test_a_replica_at_twice_its_rate_breaks_down():
 
 
 def setting_in(role, overrides=()):
-    case = load_scenario(SCENARIOS / "quickstart.yaml", [*overrides, "workloads.chat.slo={}"])
+    case = load_scenario(SCENARIOS / "quickstart.yaml", ["calibration=textbook", *overrides, "workloads.chat.slo={}"])
     (setting,) = [setting for setting in settings(case) if setting.role == role]
     return setting
 
