@@ -24,7 +24,7 @@ from planner.listed import (
     listed_reduced,
     listed_shortfall,
 )
-from planner.milp.model import SolveResult, Termination
+from planner.milp.model import Milp, SolveResult, Termination
 from planner.optimizers.lexicographic import lexicographic
 from planner.plan import LATENCIES, Deployment, Plan
 from planner.problem import PlanningProblem
@@ -41,6 +41,10 @@ Stage = Callable[[str], None]
 
 def _silent(stage: str) -> None:
     """Ignore progress."""
+
+
+def _as_it_is(milp: Milp) -> Milp:
+    return milp
 
 
 def solve(case: AnyCase, on_stage: Stage = _silent) -> Report:
@@ -61,14 +65,9 @@ def solve(case: AnyCase, on_stage: Stage = _silent) -> Report:
     problem = planning_problem(case, table)
     small = reduced(case, problem)
     on_stage("optimising")
-    left = case.scenario.solver.time_limit - (time.perf_counter() - started)
-    choice, result = optimise(case, small, left)
-    claim = Claim(
-        result.termination, result.bound, shortfall(case, problem, result.termination.reason), dict(result.best)
-    )
-    statistics = statistics_of(table, len(small.table), result.solver, time.perf_counter() - started)
-    plan = decode(case, small, choice, claim, statistics)
-    plan = plan._replace(baseline=compared(case, plan), certainty=certainty(case, plan))
+    plan, result = best_plan(case, problem, small, started)
+    why_not = shortfall(case, problem, result.termination.reason)
+    plan = plan._replace(shortfall=why_not, baseline=compared(case, plan), certainty=certainty(case, plan))
     on_stage("verifying")
     verdict = judge(plan, evidence(case, plan, problem, small, solve_again=False))
     plan = _accepted(plan, verdict, started)
@@ -80,6 +79,25 @@ def solve(case: AnyCase, on_stage: Stage = _silent) -> Report:
         rejected=(*table.rejected, *_missed_limits(table)),
         notes=(*_notes(result, verdict), *dict.fromkeys(_quality(case, plan))),
     )
+
+
+def best_plan(
+    case: Case,
+    problem: PlanningProblem,
+    small: PlanningProblem,
+    started: float,
+    restrict: Callable[[Milp], Milp] = _as_it_is,
+) -> tuple[Plan, SolveResult]:
+    """Return the best plan of a problem, not judged yet, and how the search for it ended.
+
+    ``small`` is the problem once reduced, ``started`` when the clock of the time limit started; ``restrict`` adds what
+    else a plan must be.
+    """
+    left = case.scenario.solver.time_limit - (time.perf_counter() - started)
+    choice, result = optimise(case, small, left, restrict)
+    claim = Claim(result.termination, result.bound, best=dict(result.best))
+    statistics = statistics_of(problem.table, len(small.table), result.solver, time.perf_counter() - started)
+    return decode(case, small, choice, claim, statistics), result
 
 
 def _solve_table(case: TableCase, on_stage: Stage, started: float) -> Report:
@@ -124,8 +142,8 @@ def _quality(case: Case, plan: Plan) -> Iterator[str]:
             yield from quality_note(d.weight_precision, d.kv_precision, own)
 
 
-def verify_plan(plan: Plan, folder: Path) -> Verdict:
-    """Judge a plan from its scenario and the specifications it names.
+def case_of(plan: Plan, folder: Path) -> tuple[AnyCase, tuple[str, ...]]:
+    """Return the case inside a plan, and which specifications are no longer what the plan was made from.
 
     Raises:
         InputError: the scenario inside the plan cannot be loaded.
@@ -133,7 +151,16 @@ def verify_plan(plan: Plan, folder: Path) -> Verdict:
     extra = ("specifications", "grid")
     resolved = {key: value for key, value in plan.scenario.resolved.items() if key not in extra}
     case = scenario_from_data(resolved, folder=folder, origin="scenario.resolved")
-    changed = _changed_specifications(case, plan.scenario.resolved.get("specifications"))
+    return case, tuple(_changed_specifications(case, plan.scenario.resolved.get("specifications")))
+
+
+def verify_plan(plan: Plan, folder: Path) -> Verdict:
+    """Judge a plan from its scenario and the specifications it names.
+
+    Raises:
+        InputError: the scenario inside the plan cannot be loaded.
+    """
+    case, changed = case_of(plan, folder)
     if changed:
         return Verdict(tuple(changed))
     if isinstance(case, TableCase):
@@ -151,14 +178,19 @@ def _verify_table(plan: Plan, case: TableCase, folder: Path) -> Verdict:
     return judge(plan, listed_evidence(case, plan, problem, listed_reduced(problem), solve_again=True))
 
 
-def optimise(case: AnyCase, problem: PlanningProblem, time_limit: float) -> tuple[Choice, SolveResult]:
-    """Return the best choice of replicas and flows found within a time limit [s], and how the search ended."""
+def optimise(
+    case: AnyCase, problem: PlanningProblem, time_limit: float, restrict: Callable[[Milp], Milp] = _as_it_is
+) -> tuple[Choice, SolveResult]:
+    """Return the best choice of replicas and flows found within a time limit [s], and how the search ended.
+
+    ``restrict`` adds what else a plan must be; variables it adds come last.
+    """
     none = Choice([0] * len(problem.table))
     if time_limit <= 0:
         return none, SolveResult(Termination("stopped", "time"))
     options = case.scenario.solver
     encoded = FORMULATIONS["serving"].build(problem)
-    result = lexicographic(encoded.milp, solver_named(options.name).solve, time_limit, options.relative_gap)
+    result = lexicographic(restrict(encoded.milp), solver_named(options.name).solve, time_limit, options.relative_gap)
     if result.point is None:
         return none, result
     return Choice(encoded.replicas(result.point), encoded.flows(result.point)), result

@@ -134,7 +134,8 @@ class ColumnTable:
     ``meets_limits`` (C,) tells whether the latency limits hold, for a part of a pair as far as it alone can tell.
     ``searched`` counts all configurations, ``legal`` those found to break no rule, columns or not, ``meeting`` those of
     them that meet every latency limit, and ``missed`` how many miss each. ``labels`` name columns that a user listed,
-    which have no configuration.
+    which have no configuration. ``marks`` (C,): columns that a question tells apart, so that none may stand in for one
+    with another mark; all alike where there are none.
     """
 
     pools: tuple[Pool, ...]
@@ -148,6 +149,7 @@ class ColumnTable:
     missed: Mapping[str, int]
     rejected: tuple[Rejection, ...]
     labels: tuple[str, ...] = ()
+    marks: Ints | None = None
 
     def __len__(self) -> int:
         """Return the number of columns."""
@@ -171,6 +173,11 @@ class ColumnTable:
             **values,
         )
 
+    @property
+    def marked(self) -> Ints:
+        """The mark of each column, 0 where there are none, shape (C,)."""
+        return np.zeros(len(self), dtype=np.int64) if self.marks is None else self.marks
+
     def label(self, column: int) -> str:
         """Return a column's short form for people: its own name where it has one."""
         return self.labels[column] if self.labels else self.configuration(column).label()
@@ -189,4 +196,5 @@ class ColumnTable:
             figures={name: values[columns] for name, values in self.figures.items()},
             meets_limits=self.meets_limits[columns],
             labels=tuple(self.labels[i] for i in columns.tolist()) if self.labels else (),
+            marks=None if self.marks is None else self.marks[columns],
         )

@@ -164,7 +164,7 @@ class _Group:
         if needs.ttft_matters:
             rows.append(np.where(fits[mine], -self._ttft(role), -np.inf).T)
         scored = np.concatenate(rows)
-        keys = np.stack([self.table.pool[c], f["devices"][c].astype(np.int64)])
+        keys = np.stack([self.table.pool[c], self.table.marked[c], f["devices"][c].astype(np.int64)])
         _, alike = np.unique(keys, axis=1, return_inverse=True)
         keep = np.zeros(len(c), dtype=bool)
         for number in range(alike.max(initial=-1) + 1):
@@ -255,10 +255,11 @@ def _thinned(table: ColumnTable, routes: Routes, side: str, needs: Needs, idle_s
     together.
     """
     columns = np.unique(getattr(routes, side))
+    _, group = np.unique(np.stack([table.pool[columns], table.marked[columns]]), axis=1, return_inverse=True)
     kept = [
         column
-        for pool in np.unique(table.pool[columns])
-        for column in _best(table, routes, side, columns[table.pool[columns] == pool], needs, idle_seconds)
+        for number in range(group.max(initial=-1) + 1)
+        for column in _best(table, routes, side, columns[group.ravel() == number], needs, idle_seconds)
     ]
     return routes.take(np.nonzero(np.isin(getattr(routes, side), kept))[0])
 

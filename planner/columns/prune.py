@@ -30,8 +30,8 @@ def prune(
     node use, price and power) and its ``value`` toward the load, shape (C,). Of a part of a pair it reads, besides,
     what decides the transfer of a cache, and latencies that add up over the pair (``ttft_limited``: whether anything
     limits the TTFT; ``ttft``: the figure that counts then). A column that is no better in any of these can be exchanged
-    for the other, or for several smaller ones. Among equals the lowest tpot stays, then the lowest ttft, then the first
-    of the grid.
+    for the other, or for several smaller ones, of its own mark. Among equals the lowest tpot stays, then the lowest
+    ttft, then the first of the grid.
     """
     kept = [_front(table, value, columns, ttft=ttft if ttft_limited else "") for columns in _alike(table)]
     rows = np.sort(np.concatenate(kept)) if kept else np.zeros(0, dtype=np.int64)
@@ -42,9 +42,11 @@ def prune(
 def _outnumbered(table: ColumnTable, value: Floats, stocks: Mapping[str, Stock]) -> NDArray[np.bool_]:
     """Tell which mixed columns several smaller ones replace, shape (C,): they fit there and carry more together."""
     f, gone = table.figures, np.zeros(len(table), dtype=bool)
-    mixed, places = table.where(role="mixed"), _places(table)
-    for place in np.unique(places):
-        mine = np.nonzero(mixed & (places[table.pool] == place))[0]
+    mixed = np.nonzero(table.where(role="mixed"))[0]
+    alike = np.stack([_places(table)[table.pool[mixed]], table.marked[mixed]])
+    _, group = np.unique(alike, axis=1, return_inverse=True)
+    for number in range(group.max(initial=-1) + 1):
+        mine = mixed[group.ravel() == number]
         for i in mine.tolist():
             stock, size = stocks[table.pools[table.pool[i]].inventory], int(f["devices"][i])
             for k in mine.tolist():
@@ -73,7 +75,7 @@ def _alike(table: ColumnTable) -> Iterator[Ints]:
         return
     apart = np.array([pool.role != "mixed" for pool in table.pools], dtype=bool)[table.pool[mine]]
     place = _places(table)[table.pool[mine]]
-    keys = [place, f["devices"][mine].astype(np.int64)]
+    keys = [place, table.marked[mine], f["devices"][mine].astype(np.int64)]
     keys += [np.where(apart, table.axes[axis][mine], 0) for axis in PAIRING]
     _, group = np.unique(np.stack(keys), axis=1, return_inverse=True)
     order = np.argsort(group.ravel(), kind="stable")
