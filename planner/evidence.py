@@ -56,7 +56,7 @@ def evidence(
         baseline=compared(case, rebuilt) if solve_again else plan.baseline,
         certainty=certainty(case, rebuilt) if solve_again else plan.certainty,
     )
-    optimum, best = found_again(problem, small, _per_device(case), case.scenario.solver.name, solve_again=solve_again)
+    optimum, best = found_again(problem, small, per_device(case), case.scenario.solver.name, solve_again=solve_again)
     return Evidence(
         digest=rebuilt.scenario.sha256,
         rebuilt=rebuilt,
@@ -86,7 +86,8 @@ def _flows(plan: Plan, names: Sequence[str]) -> list[Flow]:
     return [Flow(at[route.prefill], at[route.decode], route.requests_per_s) for route in known]
 
 
-def _per_device(case: Case) -> dict[str, Mapping[str, Any]]:
+def per_device(case: Case) -> dict[str, Mapping[str, Any]]:
+    """Return cost [USD/h] and power [W] of a device by inventory, None where it is not known."""
     items, hardware = case.scenario.inventory, case.hardware
     return {
         "cost": {name: item.price for name, item in items.items()},

@@ -5,6 +5,7 @@ import typer
 from planner.cli.calibrate import calibrate
 from planner.cli.cost import cost
 from planner.cli.diff import diff
+from planner.cli.explain import explain
 from planner.cli.grid import grid
 from planner.cli.hardware import hardware_app
 from planner.cli.import_ import import_
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(show_version)
-for command in (solve, verify, diff, predict, calibrate, cost, init, schema, grid, rules):
+for command in (solve, verify, explain, diff, predict, calibrate, cost, init, schema, grid, rules):
     app.command()(command)
 app.command("import")(import_)
 app.add_typer(hardware_app, name="hardware")

@@ -13,6 +13,10 @@ from planner.errors import InputError, PlannerError
 from planner.text import aligned
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+FolderOption = Annotated[
+    Path | None, typer.Option(help="Where relative paths in the scenario start; default: beside the plan.")
+]
+PlotOption = Annotated[Path | None, typer.Option(help="Draw pictures into this folder, as PNG and SVG.")]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Configurations priced one by one, and why those that break a rule do."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from planner.columns.grid import encode, searched_values, sequence_limits
 from planner.columns.legality import limits, rules
 from planner.columns.mesh import Context, Tally, first_broken, taken, values_of
 from planner.columns.setting import Setting, settings
-from planner.table import AXES, ColumnTable, Configuration, Pool
+from planner.table import AXES, ColumnTable, Configuration, Floats, Pool
 
 
 class Refusal(NamedTuple):
@@ -78,11 +78,7 @@ def _priced(setting: Setting, configurations: Sequence[Configuration]) -> tuple[
     tally = Tally(setting, len(configurations))
     if not configurations:
         return tally.table([]), {}
-    axes = {axis: np.array([_encoded(setting, axis, c) for c in configurations]) for axis in AXES}
-    given = np.array([float(c.max_num_seqs) for c in configurations])
-    smallest = float(min(int(v) for v in searched_values(setting)["max_num_batched_tokens"]))
-    context = Context(setting, given, np.array([smallest]), within_limits=False, mesh=False)
-    values = values_of(context, axes)
+    values = figures_of(setting, axes_of(setting, configurations))
     applied = list(rules(setting))
     reason, _ = first_broken(setting, values, applied)
     refused = {}
@@ -97,6 +93,19 @@ def _priced(setting: Setting, configurations: Sequence[Configuration]) -> tuple[
     legal = reason == 0
     tally.legal, tally.meeting = int(legal.sum()), int((legal & meets).sum())
     return tally.table([taken(values, legal, meets, np.arange(len(legal)))]), refused
+
+
+def axes_of(setting: Setting, configurations: Sequence[Configuration]) -> dict[str, Floats]:
+    """Return the values of configurations as numbers, max_num_seqs among them, shape (C,) each."""
+    axes = {axis: np.array([_encoded(setting, axis, c) for c in configurations]) for axis in AXES}
+    return axes | {"max_num_seqs": np.array([float(c.max_num_seqs) for c in configurations])}
+
+
+def figures_of(setting: Setting, axes: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Return the figures of configurations at their own limits, and what follows from both; see ``mesh.values_of``."""
+    smallest = float(min(int(v) for v in searched_values(setting)["max_num_batched_tokens"]))
+    context = Context(setting, axes["max_num_seqs"], np.array([smallest]), within_limits=False, mesh=False)
+    return values_of(context, {axis: value for axis, value in axes.items() if axis != "max_num_seqs"})
 
 
 def _encoded(setting: Setting, axis: str, configuration: Configuration) -> float:

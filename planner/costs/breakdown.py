@@ -28,7 +28,7 @@ _NAMED = {
 }
 _NAMED_LATEX = dict(zip(_NAMED.values(), (r"E^{\ast}", r"\iota"), strict=True))
 _NAMED_LATEX |= {symbol: rf"\text{{{symbol.name}}}".replace("_", r"\_") for symbol in _BATCH_SYMBOLS}
-_FLAGS = tuple(entry.symbol for entry in s.SYMBOLS if entry.meaning.startswith("1 where"))
+_FLAGS = tuple(entry.symbol for entry in s.SYMBOLS if entry.is_flag)
 _BOUNDS = ("compute", "vector", "hbm", "link", "latency")
 
 

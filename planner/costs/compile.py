@@ -13,7 +13,8 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import platformdirs
 
@@ -25,26 +26,66 @@ Kernel = Callable[..., Arrays]
 
 @functools.cache
 def compiled(
-    attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str = "mixed", wrt: tuple[str, ...] = ()
+    attention: tuple[str, ...],
+    ffn: tuple[str, ...],
+    device: str,
+    role: str = "mixed",
+    wrt: tuple[str, ...] = (),
+    *,
+    across_steps: bool = True,
 ) -> Kernel:
     """Return the cost function of a structure for a role: mixed (or its bounds), prefill, decode, or for a transfer.
 
     It takes every symbol of the table by name (numbers or arrays that broadcast together) and returns the figures by
-    name: those of ``serving.expressions``, for a transfer those of ``disaggregated.transfer_expressions``. With symbols
-    ``wrt`` it returns the derivatives of each figure by them as well, see ``codegen.gradient_source``.
+    name: those of ``serving.expressions``, for a transfer those of ``disaggregated.transfer_expressions``, for
+    ``budget_`` before a role those of ``budget.budget_expressions``. With symbols ``wrt`` it returns the derivatives of
+    each figure by them as well, see ``codegen.gradient_source``.
 
     Raises:
         InternalError: the expressions hold a symbol the table does not define.
     """
-    slopes = (hashlib.sha256(",".join(wrt).encode()).hexdigest()[:8],) if wrt else ()
-    name = "_".join(("costs", role, *slopes, *attention, *ffn, device, _fingerprint()))
+    slopes = (hashlib.sha256(f"{','.join(wrt)}{across_steps}".encode()).hexdigest()[:8],) if wrt else ()
+    name = "_".join(("costs", role, *slopes, *attention, *ffn, device))
+    kernel: Kernel = _code(name, lambda: _generate(attention, ffn, device, role, wrt, across_steps=across_steps))
+    return kernel
+
+
+class Meaning(NamedTuple):
+    """What the table of symbols says of one; ``smooth``: whether slopes by it mean anything."""
+
+    latex: str
+    unit: str
+    text: str
+    origin: str
+    smooth: bool
+
+
+@functools.cache
+def meanings() -> dict[str, Meaning]:
+    """Return the table of symbols by name."""
+    return {name: Meaning(*line) for name, line in _code("symbols", _symbols, "SYMBOLS").items()}
+
+
+def _symbols() -> str:
+    from planner.costs.symbols import NOT_SMOOTH, SYMBOLS
+
+    lines = [
+        (e.symbol.name, (e.latex, e.unit, e.meaning, e.origin, e.symbol not in NOT_SMOOTH and not e.is_flag))
+        for e in SYMBOLS
+    ]
+    return f"SYMBOLS = {dict(lines)!r}\n"
+
+
+def _code(name: str, generate: Callable[[], str], wanted: str = "kernel") -> Any:
+    """Return what generated code defines under a name, from the cache where it is there."""
+    name = f"{name}_{_fingerprint()}"
     path = _cache_folder()
     file = path / f"{name}.py" if path else None
     if file is None or not file.is_file():
-        source = _generate(attention, ffn, device, role, wrt)
+        source = generate()
         if file is None or not _write(file, source):
-            return _execute(source)
-    return _import(name, file)
+            return _execute(source, wanted)
+    return getattr(_import(name, file), wanted)
 
 
 @functools.cache
@@ -86,27 +127,33 @@ def _write(file: Path, source: str) -> bool:
     return True
 
 
-def _import(name: str, file: Path) -> Kernel:
+def _import(name: str, file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         msg = f"cannot import {file}"
         raise InternalError(msg)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    kernel: Kernel = module.kernel
-    return kernel
+    return module
 
 
-def _execute(source: str) -> Kernel:
+def _execute(source: str, wanted: str = "kernel") -> Any:
     namespace: dict[str, Any] = {}
     exec(source, namespace)  # our own generated code, where no cache folder can be had
-    kernel: Kernel = namespace["kernel"]
-    return kernel
+    return namespace[wanted]
 
 
-def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str, wrt: tuple[str, ...]) -> str:
+def _generate(
+    attention: tuple[str, ...],
+    ffn: tuple[str, ...],
+    device: str,
+    role: str,
+    wrt: tuple[str, ...],
+    *,
+    across_steps: bool,
+) -> str:
     """Return Python source of the cost function (imports SymPy: a cold run only)."""
-    from planner.costs import closed_loop, closed_network, codegen, disaggregated, serving
+    from planner.costs import budget, closed_loop, closed_network, codegen, disaggregated, serving
     from planner.costs.structure import Structure
 
     expressions = {
@@ -117,6 +164,9 @@ def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, rol
         "loop": closed_loop.loop_expressions,
         "network": closed_network.network_expressions,
         "transfer": disaggregated.transfer_expressions,
+        "budget_mixed": budget.mixed_expressions,
+        "budget_prefill": budget.prefill_expressions,
+        "budget_decode": budget.decode_expressions,
     }
     wanted = expressions[role](Structure(attention, ffn, device))
-    return codegen.gradient_source(wanted, wrt) if wrt else codegen.source(wanted)
+    return codegen.gradient_source(wanted, wrt, across_steps=across_steps) if wrt else codegen.source(wanted)

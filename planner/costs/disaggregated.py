@@ -63,8 +63,7 @@ def prefill_expressions(structure: Structure) -> Expressions:
     """
     define = Definitions()
     chunk = define("chunk", either(s.chunked, Smaller(s.token_budget, s.isl), s.isl))
-    whole = s.isl * sympy.floor(s.token_budget / s.isl)
-    filled = define("filled", either(s.chunked, s.token_budget, Larger(s.isl, whole)))
+    filled = define("filled", filled_tokens())
     alone = step_of(structure, chunk_batch(chunk, None, decoding=ZERO), "chunk", define, ZERO, ZERO)
     full = step_of(structure, chunk_batch(filled, None, decoding=ZERO), "full", define, ZERO, ZERO)
     lone = step_of(structure, chunk_batch(chunk, chunk, decoding=ZERO), "lone", define, ZERO, ZERO)
@@ -107,6 +106,12 @@ def prefill_expressions(structure: Structure) -> Expressions:
         **average_resources(full, full, ZERO),
     }
     return Expressions(define.items, figures | memory_of(structure) | {"kv_request_bytes": prompt})
+
+
+def filled_tokens() -> sympy.Expr:
+    """Prompt tokens of a full step: all the budget, or as many whole prompts as it holds, and one at least."""
+    whole = s.isl * sympy.floor(s.token_budget / s.isl)
+    return either(s.chunked, s.token_budget, Larger(s.isl, whole))
 
 
 def _company(

@@ -196,10 +196,10 @@ def steps_of(structure: Structure, load: Load, define: Definitions) -> Steps:
     """Return the steps that a replica runs."""
     draft = define("draft_step", s.drafts * draft_seconds(structure))
     decode = step_of(structure, decode_batch(s.padded_batch, s.running), "decode", define, s.captured, draft)
-    chunk = step_of(structure, _prompts(load.chunk, load.group), "chunk", define, ZERO, s.mixed_steps * draft)
-    full = step_of(structure, _prompts(load.budget, None), "full", define, ZERO, s.mixed_steps * draft)
+    chunk = step_of(structure, prompt_batch(load.chunk, load.group), "chunk", define, ZERO, s.mixed_steps * draft)
+    full = step_of(structure, prompt_batch(load.budget, None), "full", define, ZERO, s.mixed_steps * draft)
     crowd = define("crowded_chunk", _crowded(load))
-    worst = step_of(structure, _prompts(crowd, None, last=True), "worst", define, ZERO, s.mixed_steps * draft)
+    worst = step_of(structure, prompt_batch(crowd, None, last=True), "worst", define, ZERO, s.mixed_steps * draft)
 
     def stalled(step: sympy.Expr) -> sympy.Expr:
         """A prompt's step, no shorter than its decodes; where prompts do not share it, the decode step that waits."""
@@ -224,7 +224,7 @@ def stalled_resource(prompt: sympy.Expr, decode: sympy.Expr) -> sympy.Expr:
     return either(s.mixed_steps, prompt, prompt + decode)
 
 
-def _prompts(tokens: sympy.Expr, group: sympy.Expr | None, *, last: bool = False) -> Batch:
+def prompt_batch(tokens: sympy.Expr, group: sympy.Expr | None, *, last: bool = False) -> Batch:
     """Prompt tokens with the rank's decoding requests, or without them where the engine does not mix."""
     return chunk_batch(tokens, group, decoding=either(s.mixed_steps, busiest_rank(), 0), last=last)
 

@@ -1,7 +1,7 @@
 """One engine step on one pipeline stage."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sympy
 
@@ -25,12 +25,15 @@ ATTENTION_KERNELS = frozenset(
 class Step:
     """Time of a step [s], and the time each resource alone would need [s], by name in ``table.RESOURCES``.
 
-    ``attention``: time of the kernels that read the KV cache, part of the total [s].
+    ``attention``: time of the kernels that read the KV cache, part of the total [s]. ``overheads``: what the total holds
+    beside its layers [s]: drafts, launches beyond the work, the host where it is waited for, and the measured step over
+    the modelled one.
     """
 
     total: sympy.Expr
     resources: dict[str, sympy.Expr]
     attention: sympy.Expr
+    overheads: dict[str, sympy.Expr] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +156,17 @@ def stage_step(structure: Structure, batch: Batch, *, captured: sympy.Expr, draf
         alone("latency") + either(captured, floors, Larger(floors, launches)), host,
     )  # fmt: skip
     kernels = [(timed.layers, t) for timed in layers for o, t in timed.operators if o.name in ATTENTION_KERNELS]
-    ahead = Larger(busy + s.host_exposed * host, host)
+    waited = either(s.host_overlap, Larger(busy + s.host_exposed * host, host), busy + host)
     return Step(
-        total=s.step_scale * either(s.host_overlap, ahead, busy + host),
+        total=s.step_scale * waited,
         resources=dict(zip(RESOURCES, values, strict=True)),
         attention=sum((count * time.total for count, time in kernels), ZERO),
+        overheads={
+            "drafts": draft,
+            "launches": busy - device - floors,
+            "host": waited - busy,
+            "measured": (s.step_scale - 1) * waited,
+        },
     )
 
 

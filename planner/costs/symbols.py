@@ -20,6 +20,11 @@ class Entry:
     meaning: str
     origin: str  # architecture | precision | configuration | workload | hardware | efficiency
 
+    @property
+    def is_flag(self) -> bool:
+        """Whether the symbol is 1 or 0."""
+        return self.meaning.startswith("1 where")
+
 
 _entries: list[Entry] = []
 
@@ -357,6 +362,10 @@ overflow_share = _efficiency(
     "overflow_share", "q", "1", "share of time in which a normal number exceeds that many standard deviations"
 )
 
+# Whole numbers that decide shapes: slopes by them mean nothing.
+NOT_SMOOTH = frozenset(
+    (cores, tp_near, ep_near, tile_rows, least_tile_rows, sparse_head_tile, overlap_chunks, longest, clients)
+)
 SYMBOLS: tuple[Entry, ...] = tuple(_entries)
 ARGUMENTS: tuple[str, ...] = tuple(sorted(entry.symbol.name for entry in SYMBOLS))
 UNITS: dict[str, str] = {entry.symbol.name: entry.unit for entry in SYMBOLS}
