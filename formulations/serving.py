@@ -74,6 +74,7 @@ class Serving:
         model.nodes()
         model.limits()
         model.fixed()
+        model.asked()
         if model.latencies:
             model.worst_latencies()
         milp = Milp(tuple(model.variables), tuple(model.rows), tuple(model.objectives()))
@@ -216,6 +217,19 @@ class _Model:
             parts = dict.fromkeys(columns, 1.0)
             self.add(f"fixed[{number}]", parts, (replicas, replicas), "replica", f"{replicas} replicas run already")
 
+    def asked(self) -> None:
+        """Some of the columns that were asked for serve something, alone or as parts of pairs."""
+        rates = self.problem.table.figures["rate"]
+        for number, columns in enumerate(self.problem.asked):
+            largest = float(rates[list(columns)].max(initial=0.0)) or 1.0
+            mine, mixed = set(columns), self.problem.table.where(role="mixed")
+            parts = {c: float(rates[c]) / largest for c in columns if mixed[c]}
+            for k, (g, h) in enumerate(self.flows.pairs):
+                inside = sum(mine.issuperset(x.columns.tolist()) for x in (self.flows.prefill[g], self.flows.decode[h]))
+                parts |= {self.first_flow + k: inside / largest} if inside else {}
+            meaning = "something passes through what was asked for"
+            self.add(f"asked[{number}]", parts, (_SOMETHING, INFINITY), "largest replica", meaning)
+
     def worst_latencies(self) -> None:
         """The worst latency of what is used, in steps, is a variable of its own where a goal reads it."""
         table = self.problem.table
@@ -351,6 +365,7 @@ def _groups(problem: PlanningProblem, mine: Ints, others: Ints, *, apart: bool, 
         strained = rate / lanes * max(route[1] for route in with_whom) > problem.link_load
         key = (
             inventory,
+            int(table.marked[column]),
             lanes,
             rate if strained else -1.0,
             counts,

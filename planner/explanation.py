@@ -5,6 +5,8 @@ Field names carry their unit; times are milliseconds, as in the plan file.
 
 from typing import NamedTuple
 
+from planner.plan import Plan
+
 
 class Part(NamedTuple):
     """What one operator, or one overhead, adds to the average step of a deployment.
@@ -92,8 +94,8 @@ class Elasticity(NamedTuple):
     """Relative change of a metric over that of a symbol, d ln(metric)/d ln(symbol), at the point of the plan.
 
     ``within_step``: the derivative; between the steps of staircases (tiles, captured graphs) nothing moves them.
-    ``across_steps``: over ±5 %, which crosses them. ``smooth``: whether both agree; if not, trust the second for changes
-    that large.
+    ``across_steps``: over ±5 %, which crosses them. ``smooth``: whether both agree; if not, trust the second for
+    changes that large.
     """
 
     symbol: str
@@ -119,8 +121,8 @@ class DeploymentExplained(NamedTuple):
 
     ``step_ms``: the average step of a pipeline stage. ``by_resource``: share of each resource in it, were they used one
     after the other, as in the plan. ``bound_by`` and ``bound_by_engine`` name the largest. ``stops``: what the next
-    larger load would break. ``ladder`` and ``levers`` say what to improve first; ``first`` follows the first lever until
-    something else stops the load.
+    larger load of the grid would break; ``limited_by``: what stops the load of its shape. ``ladder`` and ``levers`` say what to improve first; ``first`` follows the first lever
+    until something else stops the load.
     """
 
     name: str
@@ -133,6 +135,7 @@ class DeploymentExplained(NamedTuple):
     bound_by: str
     bound_by_engine: str
     stops: tuple[Obstacle, ...]
+    limited_by: tuple[str, ...]
     ladder: tuple[Rung, ...]
     levers: tuple[Lever, ...]
     first: Lever | None
@@ -160,3 +163,55 @@ class Explanation(NamedTuple):
     deployments: tuple[DeploymentExplained, ...]
     constraints: tuple[Constraint, ...]
     notes: tuple[str, ...] = ()
+
+
+class Trade(NamedTuple):
+    """One metric of the best plan and of another; ``change`` is relative to the best, null where either is unknown."""
+
+    metric: str
+    unit: str
+    best: float | None
+    other: float | None
+    change: float | None
+
+
+class WhyNot(NamedTuple):
+    """Why a plan is not another one: what was asked for, the best plan that has it, and what that costs.
+
+    ``asked`` as read; ``meaning`` in a sentence. ``outside``: what of it the scenario does not search, and was tried
+    all the same. ``deployed``: the plan has it already. ``trades`` compare the best plan with the best that has it,
+    ``other``; where there is none, ``obstacles`` say what stands in the way, the configuration that comes closest
+    first, and ``reasons`` what else.
+    """
+
+    asked: dict[str, str | int | list[str]]
+    meaning: str
+    outside: tuple[str, ...]
+    deployed: bool
+    trades: tuple[Trade, ...]
+    other: Plan | None
+    obstacles: tuple[Obstacle, ...]
+    reasons: tuple[str, ...]
+
+
+class Alternative(NamedTuple):
+    """Another plan: its rank, what sets it apart from the best, and what it trades."""
+
+    rank: int
+    plan: Plan
+    trades: tuple[Trade, ...]
+
+
+class Alternatives(NamedTuple):
+    """The best plans in order, the best among them first.
+
+    ``distinct``: what sets two of them apart. ``complete``: whether there are no more within the asked distance;
+    ``detail`` says so in a sentence.
+    """
+
+    name: str
+    objective: str
+    distinct: str
+    plans: tuple[Alternative, ...]
+    complete: bool
+    detail: str

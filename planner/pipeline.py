@@ -198,9 +198,14 @@ def optimise(
 
 def search(case: Case) -> ColumnTable:
     """Return the columns that the problem of a case is made of: within all limits, and only those that can matter."""
+    return columns.grid_table(case, within_limits=True, best_only=keeps_best_only(case))
+
+
+def keeps_best_only(case: Case) -> bool:
+    """Tell whether of mixed replicas the highest rate of each size is all that the goals and loads read."""
     fixed = any(workload.requests.kind == "concurrency" for workload in case.scenario.workloads.values())
     latencies = any(name in LATENCIES for goal in case.scenario.objective for name in goal.metrics)
-    return columns.grid_table(case, within_limits=True, best_only=not fixed and not latencies)
+    return not fixed and not latencies
 
 
 def _asked(problem: PlanningProblem) -> Iterator[str]:

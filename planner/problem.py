@@ -68,6 +68,7 @@ class PlanningProblem(NamedTuple):
 
     ``limits``: most devices [1], cost [USD/h] and power [W] of the whole plan, by metric. ``link_load``: share of its
     time that the links of a rank may be busy with caches. ``fixed``: columns of which so many replicas run in all.
+    ``asked``: all columns of certain marks, some of which must serve something.
     """
 
     table: ColumnTable
@@ -79,6 +80,7 @@ class PlanningProblem(NamedTuple):
     links: Sequence[LinkLimit] = ()
     link_load: float = 1.0
     fixed: tuple[tuple[tuple[int, ...], int], ...] = ()
+    asked: tuple[tuple[int, ...], ...] = ()
 
     @property
     def value(self) -> Floats:

@@ -17,6 +17,7 @@ from planner.cli.schema import schema
 from planner.cli.solve import solve
 from planner.cli.verify import verify
 from planner.cli.version import show_version
+from planner.cli.why_not import why_not
 
 app = typer.Typer(
     name="planner",
@@ -29,5 +30,6 @@ app.callback()(show_version)
 for command in (solve, verify, explain, diff, predict, calibrate, cost, init, schema, grid, rules):
     app.command()(command)
 app.command("import")(import_)
+app.command("why-not")(why_not)
 app.add_typer(hardware_app, name="hardware")
 app.add_typer(models_app, name="models")

@@ -26,7 +26,7 @@ def explain(
     with reported():
         found = explained(read_plan(plan), folder or plan.parent, str(plan))
         if plot is not None:
-            from planner.exporters.plots.budget import plot_explanation
+            from planner.exporters.plots.explanation import plot_explanation
 
             written = plot_explanation(found, plot)
             typer.echo("\n".join(f"wrote {path}" for path in written), err=True)

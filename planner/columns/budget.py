@@ -53,7 +53,7 @@ def _operators(values: Mapping[str, float]) -> Iterator[tuple[tuple[str, str, st
     grouped: dict[tuple[str, str, str], dict[str, float]] = {}
     for name, value in values.items():
         key = name.split(_SEPARATOR)
-        if len(key) == 4:  # noqa: PLR2004 (step, layer, operator, field)
+        if len(key) == 4:
             grouped.setdefault((key[0], key[1], key[2]), {})[key[3]] = value
     for (step, layer, operator), fields in grouped.items():
         if fields["seconds"]:
@@ -69,7 +69,9 @@ def _name(*parts: str) -> str:
 def _part(key: tuple[str, str, str], fields: Mapping[str, float], mean: float) -> Part:
     alone = {name: fields[field] * MILLISECONDS_PER_SECOND for field, name in _RESOURCES.items()}
     seconds = fields["seconds"]
-    return Part(*key, seconds * MILLISECONDS_PER_SECOND, seconds / mean, alone, max(alone, key=lambda name: alone[name]))
+    return Part(
+        *key, seconds * MILLISECONDS_PER_SECOND, seconds / mean, alone, max(alone, key=lambda name: alone[name])
+    )
 
 
 def _overheads(values: Mapping[str, float], mean: float) -> Iterator[Part]:
@@ -84,7 +86,7 @@ def _overheads(values: Mapping[str, float], mean: float) -> Iterator[Part]:
         weight = values[_name(step, "weight")]
         for name, value in values.items():
             key = name.split(_SEPARATOR)
-            if key[0] == step and len(key) == 3:  # noqa: PLR2004 (step, layer, field)
+            if key[0] == step and len(key) == 3:
                 times = weight * (1.0 if key[1] == "overhead" else values[_name(step, key[1], "layers")])
                 if key[1] == "overhead":
                     yield part(step, "", key[2], times * value, bounds[key[2]])

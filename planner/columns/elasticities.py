@@ -3,7 +3,8 @@
 The derivatives are those of the symbolic costs, at the configuration as it is: its load, degrees and limits stay.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,18 +46,16 @@ def elasticities(setting: Setting, axes: Axes) -> Slopes:
         axes: as for ``figures``, arrays of shape (C,) each.
     """
     structure, metrics = structure_of(setting), METRICS[setting.role]
-    count = len(axes["tp"])
     values = whole_values(setting, axes)
     symbols = tuple(name for name in differentiable() if name in values)
     with np.errstate(all="ignore"):  # what makes no sense comes out as NaN
-        found, slopes = compiled(*structure, setting.role, symbols, across_steps=False)(**values)
+        kernel: Callable[..., Any] = compiled(*structure, setting.role, symbols, across_steps=False)
+        found, slopes = kernel(**values)
         within = {name: _elasticity(slopes[name], _stacked(values, symbols), found[name]) for name in metrics}
     up, down = (perturbed(setting, values, symbols, 1 + sign * WIDE) for sign in (1, -1))
     with np.errstate(all="ignore"):
         across = {name: np.log(up[name] / down[name]) / np.log((1 + WIDE) / (1 - WIDE)) for name in metrics}
-    smooth = {
-        name: np.abs(within[name] - across[name]) <= _AGREE * np.abs(across[name]) + _SMALL for name in metrics
-    }
+    smooth = {name: np.abs(within[name] - across[name]) <= _AGREE * np.abs(across[name]) + _SMALL for name in metrics}
     return Slopes(symbols, _stacked(values, symbols), within, across, smooth)
 
 
@@ -78,7 +77,9 @@ def whole_values(setting: Setting, axes: Axes) -> dict[str, Floats]:
     return {name: np.broadcast_to(np.asarray(value, dtype=float), (count,)) for name, value in values.items()}
 
 
-def perturbed(setting: Setting, values: dict[str, Floats], symbols: tuple[str, ...], factor: float) -> dict[str, Floats]:
+def perturbed(
+    setting: Setting, values: dict[str, Floats], symbols: tuple[str, ...], factor: float
+) -> dict[str, Floats]:
     """Return the figures with one symbol at a time multiplied by a factor, shape (S, C) each."""
     kernel = compiled(*structure_of(setting), setting.role)
     count = len(next(iter(values.values())))

@@ -20,6 +20,7 @@ _TRIED = (1.25, 1.5, 2.0, 3.0, _MOST)
 _HALVINGS = 6  # of the span in which something else starts to stop the load
 _NOTHING = 5e-4  # relative change that counts as none
 _RUNGS = 3
+_FAR = 10.0  # times better, beyond which a rung is out of reach
 _TIMES = ("latency", "host")  # better is shorter
 
 
@@ -68,6 +69,8 @@ def _rungs(setting: Setting, axes: Axes, here: _Point, able: Sequence[str]) -> t
         if seconds[after] <= 0:
             break
         factors = {name: seconds[name] / seconds[after] for name in binding}
+        if max(factors.values()) > _FAR:
+            break
         there = _point(faster(setting, factors), axes)
         levers = tuple(_between(setting, axes, here, there, name, factors[name]) for name in binding)
         found.append(Rung(tuple(binding), after, levers))
@@ -127,10 +130,10 @@ def _between(setting: Setting, axes: Axes, here: _Point, there: _Point, name: st
 def _parameter(setting: Setting, axes: Axes, name: str) -> tuple[str, str, float]:
     """Return name, unit and value of the parameter that stands for a resource: where it has several, the first one."""
     hardware, reached = setting.hardware, setting.efficiencies
-    weights = FORMAT_NAMES[int(axes["weight_precision"][0])]
+    weights = next(name for name in FORMATS if name == FORMAT_NAMES[int(axes["weight_precision"][0])])
     parts = setting.architecture.formats.get(weights)
     stored = weights if parts is None else (parts.experts if setting.architecture.num_experts else parts.ffn)
-    multiplied = multiplies_in(hardware, next(n for n in FORMATS if n == stored)) or "bf16"
+    multiplied = multiplies_in(hardware, stored) or "bf16"
     return {
         "compute": (f"matrix rate, {multiplied}", "flop/s", hardware.peak_flops[multiplied].value),
         "vector": ("element-wise rate", "flop/s", hardware.engines.vector_flops.value),

@@ -39,11 +39,14 @@ def _mixed(setting: Setting, f: Mapping[str, float], step: float) -> Iterator[tu
     first = {name: value * scale for name, value in known.items()}
     yield "ttft", first | {"queue": f["ttft"] - sum(first.values())}
     decode = f["decode_seconds"]
-    yield "tpot", {
-        "decode steps": decode,
-        "prompts in between": f["tpot_steady"] - decode,
-        "fuller batches and preemption": f["tpot"] - f["tpot_steady"],
-    }
+    yield (
+        "tpot",
+        {
+            "decode steps": decode,
+            "prompts in between": f["tpot_steady"] - decode,
+            "fuller batches and preemption": f["tpot"] - f["tpot_steady"],
+        },
+    )
 
 
 def _prefill(setting: Setting, f: Mapping[str, float], step: float) -> Iterator[tuple[str, dict[str, float]]]:

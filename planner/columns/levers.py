@@ -1,7 +1,7 @@
 """What better hardware would give one configuration: at its load, and in the most load within the same limits."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,13 @@ from planner.explanation import Obstacle
 from planner.schema.base import Sourced
 from planner.table import Floats
 
+M = TypeVar("M", bound=BaseModel)
 CAPACITY = "memory_capacity"
 _MOST_RUNNING = 1024  # requests decoding in an attention rank: as many as max_num_seqs allows
 
 
 class Reach(NamedTuple):
-    """The most requests/s of a configuration's shape within all limits (0 at no load), and what the next load breaks."""
+    """The most requests/s of a configuration's shape within all limits, 0 at no load, and what the next load breaks."""
 
     rate: float
     stops: tuple[Obstacle, ...]
@@ -62,7 +63,7 @@ def faster(setting: Setting, factors: Mapping[str, float]) -> Setting:
     return setting._replace(hardware=hardware, efficiencies=efficiencies)
 
 
-def _fields(part: BaseModel, names: tuple[str, ...], change: Callable[[float], float]) -> BaseModel:
+def _fields(part: M, names: tuple[str, ...], change: Callable[[float], float]) -> M:
     found = {name: getattr(part, name) for name in names}
     return part.model_copy(update={name: _scaled(one, change) for name, one in found.items() if one is not None})
 
@@ -105,7 +106,9 @@ def _at(setting: Setting, axes: Axes, loads: Mapping[str, Floats]) -> dict[str, 
     """Return the figures of a configuration at other loads, max_num_seqs following from each."""
     count = len(next(iter(loads.values())))
     every = {axis: np.broadcast_to(value, (count,)) for axis, value in axes.items() if axis != "max_num_seqs"}
-    budgets = np.array([encode("max_num_batched_tokens", v) for v in searched_values(setting)["max_num_batched_tokens"]])
+    budgets = np.array(
+        [encode("max_num_batched_tokens", v) for v in searched_values(setting)["max_num_batched_tokens"]]
+    )
     allowed = np.array(sequence_limits(setting.search), dtype=np.float64)
     return values_of(Context(setting, allowed, budgets, within_limits=False), {**every, **loads})
 

@@ -40,7 +40,9 @@ def mixed_expressions(structure: Structure) -> Expressions:
     without = either(s.mixed_steps, 1 - load.mixed_share, 1)
     decode = _Weighted("decode", without, decode_batch(s.padded_batch, s.running), s.captured, draft)
     prompts = prompt_batch(load.chunk, load.group)
-    return _parts(structure, define, [decode, _Weighted("prompt", load.mixed_share, prompts, ZERO, s.mixed_steps * draft)])
+    return _parts(
+        structure, define, [decode, _Weighted("prompt", load.mixed_share, prompts, ZERO, s.mixed_steps * draft)]
+    )
 
 
 def prefill_expressions(structure: Structure) -> Expressions:
@@ -67,9 +69,9 @@ def _parts(structure: Structure, define: Definitions, steps: Sequence[_Weighted]
 
     Names are joined by two underscores. ``step__weight`` [1]; ``step__layer__layers`` [1], ``step__layer__saved`` and
     ``step__layer__floor`` [s], of one layer; ``step__layer__operator__field`` of one operator of one layer, where the
-    field is seconds or a resource [s], flops, vector_flops [flop], bytes, link_bytes [byte], or the rates that bound it:
-    peak [flop/s] and bandwidth [byte/s], both as far as they are reached; ``step__overhead__name`` [s].
-    ``mean_step`` [s] is the whole, ``remainder`` [s] what a step with prompts waits for its decodes beyond its own time.
+    field is seconds or a resource [s], flops, vector_flops [flop], bytes, link_bytes [byte], or a rate that bounds it:
+    peak [flop/s] and bandwidth [byte/s], as far as they are reached; ``step__overhead__name`` [s]. ``mean_step`` [s] is
+    the whole, ``remainder`` [s] what a step with prompts waits for its decodes beyond its own time.
     """
     outputs: dict[str, sympy.Expr] = {}
     totals = {}

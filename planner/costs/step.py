@@ -25,9 +25,9 @@ ATTENTION_KERNELS = frozenset(
 class Step:
     """Time of a step [s], and the time each resource alone would need [s], by name in ``table.RESOURCES``.
 
-    ``attention``: time of the kernels that read the KV cache, part of the total [s]. ``overheads``: what the total holds
-    beside its layers [s]: drafts, launches beyond the work, the host where it is waited for, and the measured step over
-    the modelled one.
+    ``attention``: time of the kernels that read the KV cache, part of the total [s]. ``overheads``: what the total
+    holds beside its layers [s]: drafts, launches beyond the work, the host where it is waited for, and the measured
+    step over the modelled one.
     """
 
     total: sympy.Expr

@@ -8,6 +8,8 @@ from planner.plan import AnyDeployment, Deployment, Plan
 from planner.problem import Load
 from planner.units import METRIC_UNITS
 
+# Latencies of a pair are known by both parts; each is shown where it is decided.
+_OF_ROLE = {"mixed": ("ttft", "tpot", "itl"), "prefill": ("ttft",), "decode": ("tpot", "itl")}
 MEMORY, QUEUE, SEQUENCES = "kv_cache_too_small", "prefill_cannot_keep_up", "too_few_sequences"
 
 
@@ -15,9 +17,9 @@ class Facts(NamedTuple):
     """What the scenario asks, and what is known of deployments beyond the plan, by their name.
 
     ``latencies``: limits [ms] by workload and metric. ``devices``: usable ones by inventory. ``limits``: of the whole
-    plan by metric. ``kv_needed``: byte of cache that the running requests rarely exceed. ``stops``: what the next larger
-    load would break. ``per_device``: what a device of each inventory adds to a metric of the whole plan, None where that
-    is not known.
+    plan by metric. ``kv_needed``: byte of cache that the running requests rarely exceed. ``stops``: what the next
+    larger load would break. ``per_device``: what a device of each inventory adds to a metric of the whole plan, None
+    where that is not known.
     """
 
     latencies: Mapping[str, Mapping[str, float]]
@@ -58,7 +60,7 @@ def _latencies(plan: Plan, facts: Facts) -> Iterator[Constraint]:
     for d in _priced(plan):
         for metric, limit in facts.latencies.get(d.workload, {}).items():
             value = getattr(d.predicted, f"{metric}_ms")
-            if value:  # a part of a pair has no figure for what the other part does
+            if metric in _OF_ROLE[d.role]:
                 broken = _broken(facts, d.name, metric)
                 detail = f"the next larger load comes to {broken}" if broken else ""
                 yield Constraint("latency", f"{metric.upper()} of {d.name}", value, limit, "ms", bool(broken), detail)
@@ -84,7 +86,9 @@ def _demands(plan: Plan, facts: Facts) -> Iterator[Constraint]:
         field = "requests_per_s" if load.kind == "rate" else "requests_in_flight"
         parts = _of_role(mine)
         carried = min((sum(getattr(d, field) for d in part) for part in parts), default=0.0)
-        without = [sum(getattr(d, field) for d in part) - getattr(d, field) / d.replicas for part in parts for d in part]
+        without = [
+            sum(getattr(d, field) for d in part) - getattr(d, field) / d.replicas for part in parts for d in part
+        ]
         binds = bool(without) and max(without) < load.demand
         unit = "request/s" if load.kind == "rate" else "request"
         detail = "one replica fewer does not carry it" if binds else ""

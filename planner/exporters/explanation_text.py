@@ -103,7 +103,9 @@ def _levers(d: DeploymentExplained) -> Iterator[str]:
     ]
     yield from aligned(headers, rows, ("10 % better", "then stops"))
     if d.first is not None:
-        yield f"first: {_changed(d.first)}: {_change(d.first.load)} request/s within the limits, until {_then(d.first)} stops it"
+        gain = f"{_change(d.first.load)} request/s within the limits"
+        until = "where {} still stops it" if d.first.then[:1] == d.limited_by[:1] else "until {} stops it"
+        yield f"first: {_changed(d.first)}: {gain}, {until.format(_then(d.first))}"
     yield from (_rung(number, rung) for number, rung in enumerate(d.ladder, start=1))
 
 
@@ -136,12 +138,10 @@ def _elasticities(found: Sequence[Elasticity]) -> Iterator[str]:
     chosen = sorted(strength, key=lambda name: -strength[name])[:_SYMBOLS]
     by_place = {(e.symbol, e.metric): e for e in found}
     headers = ("1 % more of", *(f"{_METRICS[m]} %" for m in metrics), "meaning")
-    rows = [
-        (name, *(_elasticity(by_place.get((name, m))) for m in metrics), _meaning(found, name)) for name in chosen
-    ]
+    rows = [(name, *(_elasticity(by_place.get((name, m))) for m in metrics), _meaning(found, name)) for name in chosen]
     yield from aligned(headers, rows, ("1 % more of", "meaning"))
     if any(not e.smooth for e in found if e.symbol in chosen):
-        yield "*: over ±5 %; tiles or graph sizes step there, and between two steps it is another figure (--json has both)"
+        yield "*: over ±5 %, where tiles or graph sizes step; between two steps it is another figure (--json has both)"
 
 
 def _elasticity(e: Elasticity | None) -> str:

@@ -110,6 +110,7 @@ def _deployment(one: _Placed) -> DeploymentExplained:
         bound_by=d.bound_by,
         bound_by_engine=d.bound_by_engine,
         stops=one.stops,
+        limited_by=tuple(obstacle.name for obstacle in better.stops.stops),
         ladder=better.rungs,
         levers=better.levers,
         first=better.first,

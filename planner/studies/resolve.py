@@ -57,6 +57,23 @@ def question(source: Path, overrides: Sequence[str] = (), folder: Path | None = 
     return Question(case_of(plan, folder or source.parent, str(source)), plan)
 
 
+def solved_question(source: Path, folder: Path | None = None, overrides: Sequence[str] = ()) -> tuple[Case, Plan]:
+    """Return a case of the cost model and its best plan: the one in the file, or found now for a scenario.
+
+    Raises:
+        InputError: as ``question``; a case over a table of columns; or one without a plan.
+    """
+    case, plan = question(source, overrides, folder)
+    if not isinstance(case, Case):
+        raise InputError.single(
+            str(source), "its columns are listed in a table, which this question cannot be asked of"
+        )
+    plan = plan or pipeline.solve(case).plan
+    if not plan.deployments:
+        raise InputError.single(str(source), f"there is no plan to start from: {plan.termination.detail}")
+    return case, plan
+
+
 def is_plan(source: Path) -> bool:
     """Tell whether a file is a plan rather than a scenario."""
     if source.suffix != ".json":
