@@ -365,7 +365,7 @@ def _groups(problem: PlanningProblem, mine: Ints, others: Ints, *, apart: bool, 
         strained = rate / lanes * max(route[1] for route in with_whom) > problem.link_load
         key = (
             inventory,
-            int(table.marked[column]),
+            int(table.marked[column]) if problem.asked else 0,
             lanes,
             rate if strained else -1.0,
             counts,

@@ -121,8 +121,8 @@ class DeploymentExplained(NamedTuple):
 
     ``step_ms``: the average step of a pipeline stage. ``by_resource``: share of each resource in it, were they used one
     after the other, as in the plan. ``bound_by`` and ``bound_by_engine`` name the largest. ``stops``: what the next
-    larger load of the grid would break; ``limited_by``: what stops the load of its shape. ``ladder`` and ``levers`` say what to improve first; ``first`` follows the first lever
-    until something else stops the load.
+    larger load of the grid would break; ``limited_by``: what stops the load of its shape. ``ladder`` and ``levers`` say
+    what to improve first; ``first`` follows the first lever until something else stops the load.
     """
 
     name: str

@@ -1,8 +1,9 @@
 """Wires the rooms together: solve a case, verify a plan."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from formulations import FORMULATIONS
 from planner.baseline import compared
@@ -87,15 +88,16 @@ def best_plan(
     small: PlanningProblem,
     started: float,
     restrict: Callable[[Milp], Milp] = _as_it_is,
+    best: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Plan, SolveResult]:
     """Return the best plan of a problem, not judged yet, and how the search for it ended.
 
     ``small`` is the problem once reduced, ``started`` when the clock of the time limit started; ``restrict`` adds what
-    else a plan must be.
+    else a plan must be; ``best``: of a weighted goal, what each of its metrics is divided by, where that is known.
     """
     left = case.scenario.solver.time_limit - (time.perf_counter() - started)
     choice, result = optimise(case, small, left, restrict)
-    claim = Claim(result.termination, result.bound, best=dict(result.best))
+    claim = Claim(result.termination, result.bound, best={**best, **result.best})
     statistics = statistics_of(problem.table, len(small.table), result.solver, time.perf_counter() - started)
     return decode(case, small, choice, claim, statistics), result
 

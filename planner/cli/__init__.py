@@ -2,6 +2,7 @@
 
 import typer
 
+from planner.cli.alternatives import alternatives
 from planner.cli.calibrate import calibrate
 from planner.cli.cost import cost
 from planner.cli.diff import diff
@@ -27,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(show_version)
-for command in (solve, verify, explain, diff, predict, calibrate, cost, init, schema, grid, rules):
+for command in (solve, verify, explain, alternatives, diff, predict, calibrate, cost, init, schema, grid, rules):
     app.command()(command)
 app.command("import")(import_)
 app.command("why-not")(why_not)

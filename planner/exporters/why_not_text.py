@@ -24,16 +24,17 @@ def why_not_text(found: WhyNot) -> str:
 
 
 def alternatives_text(found: Alternatives) -> str:
-    """Return the best plans as plain text, a row each."""
-    lines = [f"{found.name}: the best plans ({found.objective}), told apart by {found.distinct}", ""]
-    metrics = [trade.metric for trade in found.plans[0].trades] if found.plans else []
-    headers = ("", "plan", *(_header(trade) for trade in (found.plans[0].trades if found.plans else ())))
-    rows = [
-        (str(one.rank), plan_words(one.plan), *(_cell(trade, first=one.rank == 1) for trade in one.trades))
-        for one in found.plans
-        if [trade.metric for trade in one.trades] == metrics
-    ]
-    return "\n".join([*lines, *aligned(headers, rows, ("plan",)), "", found.detail, ""])
+    """Return the best plans as plain text: their metrics, a row each, then what they are."""
+    metrics = {trade.metric: trade.unit for one in found.plans for trade in one.trades}
+    headers = ("", *(f"{name} [{unit}]" for name, unit in metrics.items()))
+    rows = []
+    for one in found.plans:
+        by_metric = {trade.metric: trade for trade in one.trades}
+        cells = (_cell(by_metric[name], first=one.rank == 1) if name in by_metric else "" for name in metrics)
+        rows.append((str(one.rank), *cells))
+    title = f"{found.name}: the best plans ({found.objective}), told apart by {found.distinct}"
+    plans = [f"{one.rank}  {plan_words(one.plan)}" for one in found.plans]
+    return "\n".join([title, "", *aligned(headers, rows, ("",)), "", *plans, "", found.detail, ""])
 
 
 def plan_words(plan: Plan) -> str:
@@ -66,12 +67,8 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else figure(value)
 
 
-def _header(trade: Trade) -> str:
-    return f"{trade.metric} [{trade.unit}]"
-
-
 def _cell(trade: Trade, *, first: bool) -> str:
-    if first or trade.change is None:
+    if first or trade.change is None or abs(trade.change) < _SAME:
         return _number(trade.other)
     return f"{_number(trade.other)} ({trade.change:+.1%})"
 

@@ -129,8 +129,8 @@ def _roofs(axes: "Axes", roofline: Roofline, low: float, high: float) -> None:
     memory = roofline.bandwidth_byte_per_s / _TERA
     ridge = _ridge(roofline)
     axes.plot([low, ridge], [low * memory, ridge * memory], color=GREY, linewidth=1.5)
-    axes.annotate(
-        f"memory {memory:.3g} TB/s", (low * 1.3, low * 1.3 * memory), (0, 5), textcoords="offset points", color=GREY,
+    axes.text(
+        low * 1.5, low * 1.5 * memory * 1.12, f"memory {memory:.3g} TB/s", color=GREY,
         rotation=math.degrees(math.atan(memory)), rotation_mode="anchor", transform_rotates_text=True,
     )  # fmt: skip
     formats: dict[float, list[str]] = {}
@@ -168,7 +168,7 @@ def _points(axes: "Axes", points: Sequence[RooflinePoint]) -> None:
 
 
 def _allowed(point: RooflinePoint) -> float:
-    """Return the rate that the efficiencies of an operator allow, were memory and matrix units all it needs [flop/s]."""
+    """Return the rate that an operator's efficiencies allow, were memory and matrix units all it needs [flop/s]."""
     return min(point.compute_roof_flop_per_s, point.flop_per_byte * point.memory_roof_byte_per_s)
 
 
