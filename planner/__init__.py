@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 from planner._version import __version__
 
 if TYPE_CHECKING:
-    from planner.api import load_scenario, plan_text, predict, read_plan, report_text, solve, verify_plan
+    from planner.api import (
+        alternatives,
+        explain_plan,
+        load_scenario,
+        plan_text,
+        predict,
+        read_plan,
+        report_text,
+        solve,
+        verify_plan,
+        why_not,
+    )
     from planner.errors import InputError, PlannerError
     from planner.plan import Plan
     from planner.report import Report
@@ -23,6 +34,8 @@ _HOMES = {
     "Plan": "planner.plan",
     "PlannerError": "planner.errors",
     "Report": "planner.report",
+    "alternatives": "planner.api",
+    "explain_plan": "planner.api",
     "load_scenario": "planner.api",
     "plan_text": "planner.api",
     "predict": "planner.api",
@@ -30,6 +43,7 @@ _HOMES = {
     "report_text": "planner.api",
     "solve": "planner.api",
     "verify_plan": "planner.api",
+    "why_not": "planner.api",
 }
 
 __all__ = [
@@ -38,6 +52,8 @@ __all__ = [
     "PlannerError",
     "Report",
     "__version__",
+    "alternatives",
+    "explain_plan",
     "load_scenario",
     "plan_text",
     "predict",
@@ -45,6 +61,7 @@ __all__ = [
     "report_text",
     "solve",
     "verify_plan",
+    "why_not",
 ]
 
 

@@ -8,11 +8,18 @@ from typing import Any
 from planner import catalog, pipeline
 from planner.catalog import AnyCase
 from planner.catalog.rows import rows_from_data
+from planner.columns.restriction import Restriction
+from planner.errors import InputError, Problem, did_you_mean
 from planner.exporters import json_file, text
 from planner.plan import Plan
 from planner.posterior import Posterior
 from planner.prediction import predict_rows
 from planner.report import Report
+from planner.shown import ShownAlternatives, ShownExplanation, ShownWhyNot
+from planner.studies import alternatives as alternatives_study
+from planner.studies import explain as explain_study
+from planner.studies import resolve
+from planner.studies import why_not as why_not_study
 from planner.verify import Verdict
 
 
@@ -78,6 +85,67 @@ def verify_plan(plan: Plan, folder: str | PathLike[str] = ".") -> Verdict:
         InputError: the scenario inside the plan cannot be loaded.
     """
     return pipeline.verify_plan(plan, Path(folder))
+
+
+def explain_plan(plan: Plan, folder: str | PathLike[str] = ".") -> ShownExplanation:
+    """Explain a plan: where its time goes, what binds, what to improve first, and what each symbol is worth.
+
+    Args:
+        plan: the plan.
+        folder: where relative paths in its scenario start.
+
+    Raises:
+        InputError: the plan deploys nothing or lists rates without costs, its scenario cannot be loaded, or its
+            specifications have changed.
+    """
+    return ShownExplanation(*explain_study.explain(plan, Path(folder)))
+
+
+def why_not(
+    plan: Plan, *, at_least_one: bool = False, folder: str | PathLike[str] = ".", **asked: str | int | tuple[str, ...]
+) -> ShownWhyNot:
+    """Find the best plan whose replicas are as asked and what it costs, or what stands in the way.
+
+    Args:
+        plan: the best plan.
+        at_least_one: it is enough that one such replica serves something; otherwise all requests pass through such.
+        folder: where relative paths in its scenario start.
+        **asked: fields of a deployment as a plan file names them, like ``role="decode", tp=8``.
+
+    Raises:
+        InputError: a field or value that makes no sense; see ``explain_plan`` for the plan.
+    """
+    unknown = [name for name in asked if name not in Restriction._fields]
+    if unknown:
+        raise InputError(
+            Problem(name, 0, 0, "", f"is no field; {did_you_mean(name, Restriction._fields)}") for name in unknown
+        )
+    found: Any = asked
+    case = resolve.priced_case_of(plan, Path(folder))
+    return ShownWhyNot(*why_not_study.why_not(case, plan, Restriction(**found), at_least_one=at_least_one))
+
+
+def alternatives(
+    plan: Plan,
+    count: int = 5,
+    within: float | None = None,
+    distinct: str = "shape",
+    folder: str | PathLike[str] = ".",
+) -> ShownAlternatives:
+    """Return the best plans in order, each proven to be the next best, and what each trades.
+
+    Args:
+        plan: the best plan.
+        count: how many to return at most, the best among them.
+        within: how much worse than the best the first goal may be, relative; None for any distance.
+        distinct: what tells plans apart: "shape", how replicas are built, or "limits", the engine's as well.
+        folder: where relative paths in its scenario start.
+
+    Raises:
+        InputError: see ``explain_plan``.
+    """
+    case = resolve.priced_case_of(plan, Path(folder))
+    return ShownAlternatives(*alternatives_study.alternatives(case, plan, count, within, distinct))
 
 
 def plan_text(plan: Plan) -> str:

@@ -120,15 +120,17 @@ class DeploymentExplained(NamedTuple):
     """One deployment: its average step, latencies, what binds, and what would change it.
 
     ``step_ms``: the average step of a pipeline stage. ``by_resource``: share of each resource in it, were they used one
-    after the other, as in the plan. ``bound_by`` and ``bound_by_engine`` name the largest. ``stops``: what the next
-    larger load of the grid would break; ``limited_by``: what stops the load of its shape. ``ladder`` and ``levers`` say
-    what to improve first; ``first`` follows the first lever until something else stops the load.
+    after the other, as in the plan; ``by_layer`` that of each kind of layer, one after the other indeed. ``bound_by``
+    and ``bound_by_engine`` name the largest resource. ``stops``: what the next larger load of the grid would break;
+    ``limited_by``: what stops the load of its shape. ``ladder`` and ``levers`` say what to improve first; ``first``
+    follows the first lever until something else stops the load.
     """
 
     name: str
     what: str
     step_ms: float
     steps: dict[str, float]
+    by_layer: dict[str, float]
     parts: tuple[Part, ...]
     latencies: tuple[LatencyParts, ...]
     by_resource: dict[str, float]

@@ -2,6 +2,24 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """Rows under headers; columns are right-aligned unless named in ``left``."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: tuple[str, ...] = ()
+
+
+class Lines(NamedTuple):
+    """Lines under names; a name without lines is not shown."""
+
+    named: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+Block = str | Lines | Table
 
 _LARGE = 1e4
 _SHORT_RUN = 5

@@ -26,7 +26,8 @@ def alternatives(
 
     Exit codes: 0 shown, 2 bad input.
     """
-    from planner.exporters.why_not_text import alternatives_text
+    from planner.explain.words import alternatives_blocks
+    from planner.exporters.blocks import as_text
     from planner.plan import as_data
     from planner.studies.alternatives import IGNORED
     from planner.studies.alternatives import alternatives as found_beside
@@ -42,7 +43,7 @@ def alternatives(
     if json_output:
         print_json(as_data(found))
     else:
-        typer.echo(alternatives_text(found), nl=False)
+        typer.echo(as_text(alternatives_blocks(found)), nl=False)
 
 
 def _share(text: str) -> float:

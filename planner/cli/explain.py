@@ -18,7 +18,8 @@ def explain(
 
     Exit codes: 0 explained, 2 not a plan file, a plan without deployments, or one whose specifications have changed.
     """
-    from planner.exporters.explanation_text import explanation_text
+    from planner.explain.words import explanation_blocks
+    from planner.exporters.blocks import as_text
     from planner.exporters.json_file import read_plan
     from planner.plan import as_data
     from planner.studies.explain import explain as explained
@@ -33,4 +34,4 @@ def explain(
     if json_output:
         print_json(as_data(found))
     else:
-        typer.echo(explanation_text(found), nl=False)
+        typer.echo(as_text(explanation_blocks(found)), nl=False)

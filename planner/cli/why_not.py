@@ -51,7 +51,8 @@ def why_not(
     """
     given: dict[str, Any] = {**locals(), "overlaps": tuple(overlap or ())}
     from planner.columns.restriction import Restriction
-    from planner.exporters.why_not_text import why_not_text
+    from planner.explain.words import why_not_blocks
+    from planner.exporters.blocks import as_text
     from planner.plan import as_data
     from planner.studies.resolve import solved_question
     from planner.studies.why_not import why_not as answered
@@ -63,5 +64,5 @@ def why_not(
     if json_output:
         print_json(as_data(found))
     else:
-        typer.echo(why_not_text(found), nl=False)
+        typer.echo(as_text(why_not_blocks(found)), nl=False)
     raise typer.Exit(0 if found.other is not None else EXIT_INFEASIBLE)

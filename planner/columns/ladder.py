@@ -135,11 +135,11 @@ def _parameter(setting: Setting, axes: Axes, name: str) -> tuple[str, str, float
     stored = weights if parts is None else (parts.experts if setting.architecture.num_experts else parts.ffn)
     multiplied = multiplies_in(hardware, stored) or "bf16"
     return {
-        "compute": (f"matrix rate, {multiplied}", "flop/s", hardware.peak_flops[multiplied].value),
+        "compute": (f"matrix rate ({multiplied})", "flop/s", hardware.peak_flops[multiplied].value),
         "vector": ("element-wise rate", "flop/s", hardware.engines.vector_flops.value),
         "hbm_bandwidth": ("memory bandwidth", "byte/s", hardware.memory.bandwidth.value),
         "link_bandwidth": ("link bandwidth", "byte/s", hardware.scale_up[0].bandwidth.value),
-        "latency": ("launch and link latency, of a layer's launch", "s", reached.latency.eager_layer.value),
-        "host": ("host time, of a step", "s", reached.host.step.value),
+        "latency": ("launch and link latency (of a launch)", "s", reached.latency.eager_layer.value),
+        "host": ("host time (of a step)", "s", reached.host.step.value),
         CAPACITY: ("memory capacity", "byte", hardware.memory.capacity.value),
     }[name]

@@ -15,7 +15,7 @@ def latency_parts(setting: Setting, figures: Mapping[str, float], step: float) -
 
     Args:
         setting: what stays fixed.
-        figures: those of the configuration, with its axes.
+        figures: those of the configuration, with its axes and symbols.
         step: its average step [s].
     """
     made = {"mixed": _mixed, "prefill": _prefill, "decode": _decode}[setting.role](setting, figures, step)
@@ -30,7 +30,7 @@ def _milliseconds(parts: Mapping[str, float]) -> dict[str, float]:
 
 def _mixed(setting: Setting, f: Mapping[str, float], step: float) -> Iterator[tuple[str, dict[str, float]]]:
     """Whole requests: the queue is what no other part explains, the prompts of others ahead in the rank among it."""
-    scale = setting.efficiencies.scale.ttft.value
+    scale = f["ttft_scale"]
     known = {
         "host": f["host_request_seconds"],
         "rest of the running step": f["residual_seconds"],

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.catalog import Case, TableCase
+from planner.catalog import Case
 from planner.columns.budget import budget
-from planner.columns.elasticities import elasticities
+from planner.columns.elasticities import elasticities, whole_values
 from planner.columns.enumerate import merged
 from planner.columns.ladder import ladder
 from planner.columns.latency_parts import latency_parts
@@ -18,13 +18,12 @@ from planner.columns.pricing import axes_of, figures_of
 from planner.columns.setting import Setting, settings
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.costs.compile import meanings
-from planner.errors import InputError
 from planner.evidence import per_device
 from planner.explain.constraints import Facts, constraints
-from planner.explanation import DeploymentExplained, Elasticity, Explanation, Obstacle
+from planner.explanation import DeploymentExplained, Elasticity, Explanation, Obstacle, Part
 from planner.plan import Deployment, Plan
 from planner.problems import planning_problem
-from planner.studies.resolve import case_of
+from planner.studies.resolve import priced_case_of
 from planner.table import Floats
 
 _LEAST = 5e-4  # elasticities below this are left out: they move nothing
@@ -42,13 +41,7 @@ def explain(plan: Plan, folder: Path = Path(), origin: str = "plan") -> Explanat
         InputError: the plan deploys nothing or lists rates without costs, its scenario cannot be loaded, or its
             specifications have changed.
     """
-    if not plan.deployments:
-        message = f"there is no plan to explain: {plan.termination.detail}"
-        raise InputError.single(origin, message, "deployments")
-    case = case_of(plan, folder, origin)
-    if isinstance(case, TableCase):
-        raise InputError.single(origin, "its columns are listed in a table: there are no costs to explain", "columns")
-    return explained(case, plan)
+    return explained(priced_case_of(plan, folder, origin), plan)
 
 
 def explained(case: Case, plan: Plan) -> Explanation:
@@ -59,7 +52,8 @@ def explained(case: Case, plan: Plan) -> Explanation:
     for d in mine:
         setting = by_pool[d.workload, d.inventory, d.engine.name, d.engine.version, d.role]
         axes = axes_of(setting, [d.configuration()])
-        figures = {name: float(np.ravel(value)[0]) for name, value in figures_of(setting, axes).items()}
+        found = whole_values(setting, axes) | figures_of(setting, axes)
+        figures = {name: float(np.ravel(value)[0]) for name, value in found.items()}
         placed.append(_Placed(d, setting, axes, figures, next_load(setting, axes)))
     return Explanation(
         name=plan.scenario.name,
@@ -104,6 +98,7 @@ def _deployment(one: _Placed) -> DeploymentExplained:
         what=d.configuration().label(),
         step_ms=spent.seconds * MILLISECONDS_PER_SECOND,
         steps=spent.steps,
+        by_layer=_by_layer(spent.parts),
         parts=spent.parts,
         latencies=latency_parts(setting, one.figures, spent.seconds),
         by_resource=d.time_share,
@@ -117,6 +112,15 @@ def _deployment(one: _Placed) -> DeploymentExplained:
         elasticities=tuple(_elasticities(setting, axes)),
         roofline=spent.roofline,
     )
+
+
+def _by_layer(parts: Sequence[Part]) -> dict[str, float]:
+    """Return the share of each kind of layer in the average step, the largest first; the rest is that of the step."""
+    shares: dict[str, float] = {}
+    for part in parts:
+        kind = part.layer or "step"
+        shares[kind] = shares.get(kind, 0.0) + part.share
+    return dict(sorted(shares.items(), key=lambda pair: -pair[1]))
 
 
 def _elasticities(setting: Setting, axes: Mapping[str, Floats]) -> Iterator[Elasticity]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from planner import pipeline, yaml_io
-from planner.catalog import AnyCase, Case, load_scenario
+from planner.catalog import AnyCase, Case, TableCase, load_scenario
 from planner.errors import InputError, InternalError, Problem
 from planner.evidence import evidence
 from planner.exporters.json_file import read_plan
@@ -63,15 +63,30 @@ def solved_question(source: Path, folder: Path | None = None, overrides: Sequenc
     Raises:
         InputError: as ``question``; a case over a table of columns; or one without a plan.
     """
-    case, plan = question(source, overrides, folder)
-    if not isinstance(case, Case):
-        raise InputError.single(
-            str(source), "its columns are listed in a table, which this question cannot be asked of"
-        )
-    plan = plan or pipeline.solve(case).plan
+    found, plan = question(source, overrides, folder)
+    case = _priced(found, str(source))
+    return case, _deployed(plan or pipeline.solve(case).plan, str(source))
+
+
+def priced_case_of(plan: Plan, folder: Path = Path(), origin: str = "plan") -> Case:
+    """Return the case of the cost model inside a plan that deploys something; ``origin`` names it in messages.
+
+    Raises:
+        InputError: it deploys nothing, or lists rates without costs; and as ``case_of``.
+    """
+    return _priced(case_of(_deployed(plan, origin), folder, origin), origin)
+
+
+def _deployed(plan: Plan, origin: str) -> Plan:
     if not plan.deployments:
-        raise InputError.single(str(source), f"there is no plan to start from: {plan.termination.detail}")
-    return case, plan
+        raise InputError.single(origin, f"there is no plan to start from: {plan.termination.detail}", "deployments")
+    return plan
+
+
+def _priced(case: AnyCase, origin: str) -> Case:
+    if isinstance(case, TableCase):
+        raise InputError.single(origin, "its columns are listed in a table: there are no costs to look into", "columns")
+    return case
 
 
 def is_plan(source: Path) -> bool:
