@@ -13,6 +13,8 @@ PUBLIC = [
     "PlannerError",
     "Report",
     "__version__",
+    "alternatives",
+    "explain_plan",
     "load_scenario",
     "plan_text",
     "predict",
@@ -20,6 +22,7 @@ PUBLIC = [
     "report_text",
     "solve",
     "verify_plan",
+    "why_not",
 ]
 
 
@@ -42,6 +45,15 @@ def test_solve_write_read_verify(tmp_path):
     file.write_text(planner.plan_text(report.plan), encoding="utf-8")
     assert planner.report_text(report).startswith("quickstart: ")
     assert planner.read_plan(file) == report.plan
+
+
+def test_explanations_are_tables_in_notebooks():
+    plan = planner.solve(planner.load_scenario(SCENARIOS / "quickstart.yaml", ["search.tp=[2, 4]"])).plan
+    for shown in (planner.explain_plan(plan), planner.why_not(plan, tp=4), planner.alternatives(plan, count=2)):
+        assert shown._repr_html_().count("<table>") == shown._repr_html_().count("</table>") > 0
+        assert "| --: |" in shown._repr_markdown_()
+    with pytest.raises(planner.InputError, match="did you mean 'tp'"):
+        planner.why_not(plan, tpp=4)
 
 
 def test_faults_are_one_exception_with_all_problems():

@@ -10,6 +10,7 @@ import pytest
 
 from formulations import FORMULATIONS
 from planner.milp.lp_text import lp_text
+from planner.milp.fewer import with_fewer
 from planner.milp.model import Termination
 from planner.milp.stock import Stock
 from planner.optimizers.lexicographic import lexicographic
@@ -136,6 +137,8 @@ CASES = {
     ),
     "limit": (apart(limits=LIMITS), ("limit",)),
     "fixed": (problem([1, 2, 4], NODE, fixed=(((0, 1), 3), ((2,), 1))), ("fixed",)),
+    "asked": (problem([1, 2, 4], NODE, asked=((0, 2),)), ("asked",)),
+    "asked_of_pairs": (apart()._replace(asked=((0, 1),)), ("asked",)),
     "used": (apart(LATENCIES), ("used",)),
     "worst_ttft": (apart(LATENCIES), ("worst_ttft",)),
     "worst_tpot": (apart(LATENCIES), ("worst_tpot",)),
@@ -159,6 +162,12 @@ def test_rows_are_as_written_down(name, request):
 
 def test_an_earlier_goal_is_held_as_written_down(request):
     as_written("held", lp_text(held(), ("held",)), request)
+
+
+def test_plans_left_behind_are_as_written_down(request):
+    milp = FORMULATIONS["serving"].build(problem([1, 2, 4], NODE)).milp
+    left = with_fewer(with_fewer(milp, [([0, 1], 3), ([2], 1)], "1"), [([0], 8)], "2")
+    as_written("fewer", lp_text(left, ("fewer", "another")), request)
 
 
 def test_every_group_of_rows_has_a_case():
