@@ -1,6 +1,7 @@
 """Serving and step rows of Ascend sources: from each source's way of writing to what is compared."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from measurement_serving import (
@@ -9,26 +10,25 @@ from measurement_serving import (
     DISAGGREGATED,
     MEAN_LENGTHS,
     NO_PARALLELISM,
-    SPECULATION,
     closed_loop,
     gpustack_assumptions,
     place_of,
 )
 from measurement_work import (
-    DECODE_STEP,
+    DIES_PER_CARD,
     PREFILL_STEP,
+    TPOT,
     Case,
     Classified,
     Reason,
     Row,
-    Step,
+    Serving,
     acceptances,
     accepted_drafts,
     device_count,
     precision_names,
+    prediction_columns,
 )
-
-_OFFLINE_ENGINE = "the source's own runner, priced as vllm-ascend"
 
 
 def vllm_ascend(row: Row) -> Classified:
@@ -49,6 +49,7 @@ def vllm_ascend(row: Row) -> Classified:
             row,
             tutorial,
             backend="vllm-ascend",
+            backend_version="0.20",
             precision="int4",
             tp=16,
             ep=16,
@@ -58,42 +59,86 @@ def vllm_ascend(row: Row) -> Classified:
     tp = re.match(r"TP(\d+)", parallelism)
     if tp is None:
         return NO_PARALLELISM
-    taken: tuple[str, ...] = (MEAN_LENGTHS,) if "," in parallelism else ()
-    return closed_loop(row, taken, backend="vllm-ascend", precision="bf16", tp=int(tp[1]))
+    columns = {"backend": "vllm-ascend", "backend_version": "0.13", "precision": "bf16", "tp": int(tp[1])}
+    taken: tuple[str, ...] = ("version 0.13, as the tutorial, or no newer",)
+    if "," in parallelism:  # a dataset, whose answers differ in length
+        taken, columns = (*taken, MEAN_LENGTHS), columns | {"length_spread": "uniform[0.5,1.5]"}
+    return closed_loop(row, taken, **columns)
+
+
+_OWN_RUNNER = "the source's own runner, priced as sglang"
+_OFFLINE_BATCH = "a batch that only decodes: TPOT counts accepted drafts"
+_EVEN = "experts evenly loaded by force"
+_LITTLE = "requests decoding = measured rate × measured TPOT (Little)"
+_UNSTATED_ACCEPTANCE = (
+    "acceptance not stated: as likely per draft as in the page's row of the same model that states it"
+)
+_MICRO_BATCHES = {"backend": "sglang", "overlaps": "dual_batch_overlap"}
+
+# What the page's commands say, by (model, parallelism column, input length) of a row: the part of the deployment that
+# the TPOT belongs to. ``accepted``: tokens per step that the page states for the model, at ``of`` drafts.
+_R1 = {"accepted": 2.82, "of": 3, "drafts": 3}
+_QWEN_MOE = {"accepted": 2.83, "of": 3, "drafts": 3, "drafter": "eagle"}
+_QWEN = {"accepted": 2.15, "of": 4, "drafts": 4, "drafter": "eagle"}
+_R1_DECODE = _R1 | {"role": "decode", "tp": 2, "attention_dp": 16, "ep": 32, "concurrency": 32}
+_SGLANG: dict[tuple[str, str, int], dict[str, Any]] = {
+    ("DeepSeek-R1 671B", "PD low-latency", 6000): _R1_DECODE,
+    ("DeepSeek-R1 671B", "PD low-latency", 3900): _R1_DECODE,
+    ("DeepSeek-R1 671B", "PD low-latency", 3500): _R1_DECODE,
+    ("DeepSeek-V3.2", "PD long context", 64000): _R1 | {"role": "decode", "tp": 4, "attention_dp": 8, "ep": 32},
+    ("Qwen3-235B-A22B", "low-latency", 11000): _QWEN_MOE | {"drafts": 4, "tp": 16, "moe_tp": 16, "concurrency": 1},
+    ("Qwen3-235B-A22B", "PD", 3500): _QWEN_MOE | {"role": "decode", "attention_dp": 32, "ep": 32},
+    ("Qwen3-235B-A22B", "mixed, EAGLE3 accept 2.83", 3500): _QWEN_MOE | {"attention_dp": 16, "ep": 16},
+    ("Qwen3-235B-A22B", "mixed", 2000): _QWEN_MOE | {"attention_dp": 32, "ep": 32, "concurrency": 768},
+    ("Qwen3-32B", "TP8", 6000): _QWEN | {"tp": 8, "concurrency": 32},  # two runs: bf16 on A3, int8 on A2
+    ("Qwen3-32B", "low-latency", 4000): _QWEN | {"tp": 8, "concurrency": 1},
+    ("Qwen3-32B", "TP16 EAGLE3 accept 2.15", 18000): _QWEN | {"tp": 16},
+    ("Qwen3-32B", "TP4", 2000): _QWEN | {"drafts": 3, "tp": 4},
+    ("Qwen3-32B", "TP8", 3500): _QWEN | {"drafts": 3, "tp": 4, "concurrency": 78},  # TP4 on the page
+}
 
 
 def sglang_ascend(row: Row) -> Classified:
-    """SGLang's page for Ascend: nearly all runs speculate."""
+    """SGLang's page for Ascend: nearly all runs speculate, and many have prefill and decode apart.
+
+    A row with both apart has the decode side's TPOT; its TTFT and rate are those of both.
+    """
     if isinstance(place := place_of(row), Reason):
         return place
     if "suspect" in row:
         return Reason("the source contradicts itself")
-    precision, parallelism = precision_names(row), str(row["parallelism"])
-    if isinstance(precision, Reason):
+    if isinstance(precision := precision_names(row), Reason):
         return precision
-    if parallelism.startswith("PD"):
-        return Reason(f"{DISAGGREGATED}: split not stated, speculative acceptance not stated")
-    accept = re.search(r"accept ([\d.]+)", parallelism)
-    if accept is None:
-        return SPECULATION
-    dies = device_count(row)
-    moe = "235B" in place[0]
-    drafts = 3 if moe else 4
-    taken: tuple[str, ...] = (
-        f"EAGLE3 drafts {drafts} tokens (from the page); the stated length counts the token that is always kept",
-        ACCEPTANCE_SHAPE,
-    )
-    if moe:
-        taken += ("data-parallel attention and experts over all dies (from the page)",)
-    ranks: dict[str, object] = {"attention_dp": dies, "ep": dies} if moe else {"tp": dies}
+    known = _SGLANG.get((str(row["model"]), str(row["parallelism"]), int(row["in_len"])))
+    if known is None:
+        return Reason("command of the run not found on the page")
+    if "role" in known and not str(row["metric"]).startswith("tpot"):
+        return Reason(f"{DISAGGREGATED}: set by both sides")
+    columns = dict(known)
+    accepted, of, drafts = (columns.pop(name) for name in ("accepted", "of", "drafts"))
+    chance = acceptances(accepted - 1, of).split(",")[0]
+    taken: tuple[str, ...] = (ACCEPTANCE_SHAPE,)
+    if "accept" not in row["parallelism"]:
+        taken += (_UNSTATED_ACCEPTANCE,)
+    if row["id"] in _CORRECTED_TO_BF16:
+        precision = ("bf16", "")
+        taken += ("bf16, as the page says",)
+    if "role" in known and "concurrency" not in known:
+        columns["concurrency"] = _running(row)
+        taken += (_LITTLE,)
     return closed_loop(
-        row,
-        taken,
-        backend="sglang",
-        precision=precision[0],
-        speculative_acceptance=acceptances(float(accept[1]) - 1, drafts),
-        **ranks,
-    )
+        row, taken, backend="sglang", precision=precision[0], speculative_acceptance=",".join([chance] * drafts),
+        **columns,
+    )  # fmt: skip
+
+
+_CORRECTED_TO_BF16 = ("A129", "A130")  # the correction stands at the first of the two figures of one run
+# Output tokens per second of the rows whose concurrency is not stated, by the id of their row of TPOT.
+_RATES = {"A096": 471.7, "A115": 11218.0}
+
+
+def _running(row: Row) -> int:
+    return round(_RATES[str(row["id"])] * float(row["value"]) * 1e-3)
 
 
 def recipes(row: Row) -> Classified:
@@ -102,8 +147,7 @@ def recipes(row: Row) -> Classified:
         return place
     if "in_len" not in row:
         return Reason("context length not stated")
-    precision = precision_names(row)
-    if isinstance(precision, Reason):
+    if isinstance(precision := precision_names(row), Reason):
         return precision
     if str(row["parallelism"]).startswith("vLLM"):
         dies = device_count(row)
@@ -117,26 +161,25 @@ def recipes(row: Row) -> Classified:
         return closed_loop(row, reading, **columns)
     if row["phase"] == "prefill":
         sequences, length = (int(part) for part in str(row["batch_or_concurrency"]).split(" x "))
-        overlap = ("two micro-batches overlap as the engine does by default",)
-        taken = overlap if "micro" in row["parallelism"] else ()
-        return _step_case(row, float(row["value"]) * 1e-3, (sequences, 0, length), taken)
+        work = {"concurrency": sequences, "isl": length, "osl": 1, "role": "prefill", "expert_load": "even"}
+        work |= {"max_num_batched_tokens": sequences * length // device_count(row)}
+        if "micro" in row["parallelism"]:
+            work |= _MICRO_BATCHES
+        return _one_role(row, PREFILL_STEP, float(row["value"]) * 1e-3, work, (_EVEN,))
     return _recipe_decode(row)
 
 
 def _recipe_decode(row: Row) -> Classified:
-    note, batch = str(row.get("note", "")), int(row["batch_or_concurrency"])
-    chances = _stated_acceptance(note)
+    batch = int(row["batch_or_concurrency"])
+    chances = _stated_acceptance(str(row.get("note", "")))
     if not chances:
         return Reason("speculative settings not stated")
-    tokens = 1 + accepted_drafts(chances)
-    if row["metric"] == "tpot":
-        seconds = float(row["value"]) * 1e-3 * tokens
-    else:
-        seconds = batch / int(row["devices"]) * tokens / float(row["value"])
-    taken: tuple[str, ...] = ("TPOT counts accepted drafts: one step is TPOT × (1 + accepted)", "experts evenly loaded")
+    seconds = float(row["value"]) * 1e-3 if row["metric"] == "tpot" else batch / int(row["devices"]) / row["value"]
+    taken: tuple[str, ...] = (_OFFLINE_BATCH, _EVEN)
     if "," in chances:
         taken += (ACCEPTANCE_SHAPE,)
-    return _step_case(row, seconds, (batch, int(row["in_len"]), 1), taken, chances)
+    work = {"concurrency": batch, "isl": int(row["in_len"]), "osl": 2, "role": "decode", "expert_load": "even"}
+    return _one_role(row, TPOT, seconds, work | {"speculative_acceptance": chances}, taken)
 
 
 def _stated_acceptance(text: str) -> str:
@@ -150,31 +193,26 @@ def _stated_acceptance(text: str) -> str:
     return ""
 
 
-def _step_case(
-    row: Row, seconds: float, shape: tuple[int, int, int], taken: tuple[str, ...], acceptance: str = ""
+def _one_role(
+    row: Row, quantity: str, seconds: float, columns: Mapping[str, object], taken: tuple[str, ...]
 ) -> Classified:
-    """Return the case of one step with attention DP and experts over all dies: (sequences, context, new tokens)."""
+    """Return the case of a replica that only decodes or only prefills, attention DP and experts over all dies."""
     if isinstance(place := place_of(row), Reason):
         return place
     if isinstance(precision := precision_names(row), Reason):
         return precision
     dies = device_count(row)
-    sequences, context, new_tokens = shape
-    work = Step(
-        place[0],
-        place[1],
-        "vllm-ascend",
-        precision[0],
-        sequences,
-        context,
-        new_tokens,
-        attention_dp=dies,
-        ep=dies,
-        kv_precision=precision[1],
-        speculative_acceptance=acceptance,
-    )
-    quantity = DECODE_STEP if new_tokens == 1 else PREFILL_STEP
-    taken = (*place[2], _OFFLINE_ENGINE, "attention data-parallel over all dies", *taken)
+    given: dict[str, object] = {
+        "model": place[0],
+        "hardware": place[1],
+        "backend": "sglang",
+        "precision": precision[0],
+        "kv_precision": precision[1],
+        "attention_dp": dies,
+        "ep": dies,
+    }
+    work = Serving(prediction_columns(row, **(given | dict(columns))))
+    taken = (*place[2], _OWN_RUNNER, "attention data-parallel over all dies", *taken)
     return (Case("step", quantity, seconds, (work,), taken),)
 
 
@@ -190,20 +228,21 @@ def cloudmatrix(row: Row) -> Classified:
     if row["phase"] == "prefill":
         if "perfect" in note:
             return Reason("a projection of the source, not a measurement")
-        attention = ("SP-TP-SP attention priced as data-parallel attention",)
-        return _step_case(row, per_card / float(row["value"]), (cards * per_card // isl, 0, isl), attention)
-    chances = _stated_acceptance(str(row["parallelism"]))
-    tokens = 1 + float(chances)
+        attention = ("SP-TP-SP attention priced as data-parallel attention", "10 experts per rank: 2 of them copies")
+        work = {"concurrency": cards * per_card // isl, "isl": isl, "osl": 1, "role": "prefill"}
+        work |= {"max_num_batched_tokens": per_card // DIES_PER_CARD, "redundant_experts": 64} | _MICRO_BATCHES
+        return _one_role(row, PREFILL_STEP, per_card / float(row["value"]), work, attention)
     seconds = float(row["value"]) * 1e-3 if metric == "tpot" else per_card / float(row["value"])
-    taken = (
-        "TPOT counts accepted drafts: one step is TPOT × (1 + accepted)",
-        "context = prompt + half of the answer",
-        "32 of 320 ranks hold shared experts and 32 hold copies: priced as EP320",
-    )
-    context = isl + int(row["out_len"]) // 2
-    return _step_case(row, seconds * tokens, (cards * per_card, context, 1), taken, chances)
+    chances = _stated_acceptance(str(row["parallelism"]))
+    work = _CLOUDMATRIX_DECODE | {"concurrency": cards * per_card, "isl": isl, "osl": int(row["out_len"])}
+    return _one_role(row, TPOT, seconds, work | {"speculative_acceptance": chances}, _CLOUDMATRIX_TAKEN)
 
 
+_CLOUDMATRIX_DECODE = _MICRO_BATCHES | {"role": "decode", "redundant_experts": 64}
+_CLOUDMATRIX_TAKEN = (
+    _OFFLINE_BATCH,
+    "32 of 320 ranks hold shared experts and 32 hold copies: priced as 64 copies over EP320",
+)
 DEEPSEEK_LAYERS = 61
 
 
@@ -211,14 +250,17 @@ def _cloudmatrix_layer(row: Row) -> Classified:
     """'874 -> 1260' µs for one layer, without and with one MTP draft; a step is 61 of them."""
     cases: list[Case] = []
     taken = (
+        *_CLOUDMATRIX_TAKEN,
         "a step is 61 such layers",
         "batch per card, 70 % acceptance and EP320 as in the source's other rows",
     )
     sequences = int(row["devices"]) * int(row["batch_or_concurrency"])
-    context = int(row["in_len"]) + int(row["out_len"]) // 2
-    for text, acceptance in zip(str(row["value"]).split(" -> "), ("", "0.7"), strict=True):
-        seconds = float(text) * 1e-6 * DEEPSEEK_LAYERS
-        classified = _step_case(row, seconds, (sequences, context, 1), taken, acceptance)
+    lengths = {"concurrency": sequences, "isl": int(row["in_len"]), "osl": int(row["out_len"])}
+    for name, text, acceptance in zip(("", "-mtp"), str(row["value"]).split(" -> "), ("", "0.7"), strict=True):
+        seconds = float(text) * 1e-6 * DEEPSEEK_LAYERS / (1 + accepted_drafts(acceptance))
+        drafts = {"id": f"{row['id']}{name}", "speculative_acceptance": acceptance}
+        work = _CLOUDMATRIX_DECODE | lengths | drafts
+        classified = _one_role(row, TPOT, seconds, work, taken)
         if isinstance(classified, Reason):
             return classified
         cases += classified

@@ -66,7 +66,7 @@ def closed_loop(row: Row, assumptions: tuple[str, ...], **columns: object) -> Cl
     given: dict[str, object] = {
         "model": model,
         "hardware": hardware,
-        "concurrency": row["batch_or_concurrency"],
+        "concurrency": row.get("batch_or_concurrency"),
         "isl": row["in_len"],
         "osl": row["out_len"],
     }

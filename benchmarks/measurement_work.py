@@ -203,7 +203,7 @@ _HARDWARE = (
 )
 
 _PRECISIONS = {"BF16": "bf16", "INT8": "int8", "W8A8": "int8", "W4A16-class": "int4", "FP8": "fp8"}
-_KV_SUFFIXES = {"C8": "int8", "C16": "bf16"}
+_KV_SUFFIXES = {"C8": "fp8", "C16": "bf16"}  # a cache in 8 bit is priced as fp8
 DIES_PER_CARD = 2
 DIES_PER_NODE = 16
 BOARDS_PER_NODE = 8
@@ -286,6 +286,11 @@ def prediction_columns(row: Row, **columns: object) -> dict[str, str]:
         "speculative_acceptance": "",
         "max_num_seqs": "",
         "max_num_batched_tokens": "",
+        "role": "",
+        "overlaps": "",
+        "expert_load": "",
+        "redundant_experts": "",
+        "drafter": "",
     }
     chosen = {"id": row["id"]} | defaults | columns
     chosen["system"] = chosen["hardware"]

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from measurement_rows import Measurements, classify, load
 from measurement_work import (
     OUTPUT_RATE,
+    PREFILL_STEP,
     TOTAL_RATE,
     TPOT,
     TTFT,
@@ -165,6 +166,8 @@ def _served_quantity(quantity: str, row: Mapping[str, str], answer: Mapping[str,
     """Turn a prediction into what was measured; a closed loop of N clients does N·osl tokens per TTFT + osl·TPOT."""
     if answer.get("status") != "ok":
         raise ValueError(str(answer.get("reason") or "no prediction"))
+    if row.get("role"):  # a replica of one role has one time
+        return float(answer["ttft_ms" if quantity == PREFILL_STEP else "tpot_ms"]) * 1e-3
     ttft, tpot = float(answer["ttft_ms"]) * 1e-3, float(answer["tpot_ms"]) * 1e-3
     isl, osl = float(row["isl"]), float(row["osl"])
     loops = float(row["concurrency"]) / (ttft + osl * tpot)

@@ -10,7 +10,7 @@ import numpy as np
 from planner.calibrate.conditioning import LATENCIES, conditioned, errors
 from planner.calibrate.data import Rows, prepared
 from planner.calibrate.fit import Fitted
-from planner.calibrate.folds import SPLITS
+from planner.calibrate.folds import BY_SOURCE, SPLITS
 from planner.calibrate.held_out import Held, figures, held_out, intervals
 from planner.calibrate.measurements import Measurements
 from planner.posterior import COLUMNS, NUMBERS
@@ -19,13 +19,19 @@ from planner.posterior.process import Kernel, Process, mean
 from planner.schema.base import Source
 from planner.schema.calibration import LEVELS, LOADS, Calibration, ProcessKernel
 from planner.schema.efficiency import Efficiencies
+from planner.schema.priors import Priors
 from planner.table import Floats
 
 _STRANGE = 4.0  # standard deviations of a row that looks wrong
 
 
 def calibrate(
-    measured: Measurements, textbook: Efficiencies, name: str, source: Source, on_stage: Callable[[str], None]
+    measured: Measurements,
+    textbook: Efficiencies,
+    priors: Priors,
+    name: str,
+    source: Source,
+    on_stage: Callable[[str], None],
 ) -> tuple[Calibration, dict[str, Any]]:
     """Return the calibration of measured rows, and a report with what does not belong into a file.
 
@@ -33,10 +39,12 @@ def calibrate(
         InputError: no row is left that the model can express and that is not flagged.
     """
     on_stage("reading specifications")
-    rows = prepared(measured, textbook)
+    rows = prepared(measured, textbook, priors)
     fitted, processes = conditioned(rows, textbook, rows.weights, None, on_stage)
     kernels = [process.kernel for process in processes]
     held = {split.name: held_out(rows, textbook, kernels, split, on_stage) for split in SPLITS}
+    if len(set(rows.measured.sources.tolist())) > 1:
+        held[BY_SOURCE.name] = held_out(rows, textbook, None, BY_SOURCE, on_stage)
     inside = errors(rows, textbook, fitted, processes)
     report = {
         "rows": {"measured": len(rows.places) + len(rows.refused), "fitted": int((rows.weights > 0).sum()),
@@ -73,12 +81,19 @@ def _table(rows: Rows, processes: Sequence[Process], inside: Floats) -> str:
         names = [str(getattr(place, name)) for name in COLUMNS]
         loads = [f"{getattr(place, name):.10g}" for name in LOADS]
         alphas = [f"{process.alpha[number]:.9g}" for process in processes]
-        lines.append([*names, *loads, f"{rows.weights[i]:g}", *(f"{part[number]:.6g}" for part in residuals), *alphas])
+        lines.append(
+            [*names, *loads, f"{rows.weights[i]:g}", *map(_known, (part[number] for part in residuals)), *alphas]
+        )
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow((*COLUMNS, *NUMBERS))
     writer.writerows(sorted(lines))
     return stream.getvalue()
+
+
+def _known(residual: float) -> str:
+    """Write a residual; nothing where there is none because nothing was measured."""
+    return f"{residual:.6g}" if np.isfinite(residual) else ""
 
 
 def _details(rows: Rows, fitted: Fitted, textbook: Efficiencies, held: dict[str, Held]) -> dict[str, Any]:

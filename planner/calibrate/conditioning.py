@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from planner.calibrate.data import Rows
-from planner.calibrate.fit import Fitted, fit, modelled, priors
+from planner.calibrate.fit import Fitted, fit, modelled
 from planner.calibrate.kernel import fit_kernel
 from planner.posterior.measured import inputs_of, kernel_of, known_keys
-from planner.posterior.process import Kernel, Process, condition, mean
-from planner.schema.calibration import ProcessKernel
+from planner.posterior.process import UNKNOWN, Kernel, Process, condition, mean
 from planner.schema.efficiency import Efficiencies
 from planner.table import Floats
 
@@ -34,14 +33,15 @@ def conditioned(
     processes = []
     for part, left in enumerate(_left(rows, textbook, fitted)):
         residuals = left[used]
+        precision = np.where(np.isfinite(rows.times[part][used]), weights[used], UNKNOWN)
         if kernels is None:
             on_stage(f"how {LATENCIES[part].upper()} varies from deployment to deployment")
             some = np.arange(0, len(used), -(-len(used) // _MOST_KERNEL_ROWS))
-            start = kernel_of(ProcessKernel(**priors()["kernels"][LATENCIES[part]]))
-            kernel = fit_kernel(inputs.take(some), residuals[some], weights[used][some], start)
+            start = kernel_of(getattr(rows.priors.kernels, LATENCIES[part]))
+            kernel = fit_kernel(inputs.take(some), residuals[some], precision[some], start)
         else:
             kernel = kernels[part]
-        processes.append(condition(kernel, inputs, residuals, weights[used]))
+        processes.append(condition(kernel, inputs, residuals, precision))
     return fitted, processes
 
 
@@ -50,7 +50,7 @@ def _left(rows: Rows, textbook: Efficiencies, fitted: Fitted) -> list[Floats]:
     times = modelled(rows.blocks, textbook, fitted, len(rows.places))
     found = []
     for name, measured, time in zip(LATENCIES, rows.times, times, strict=True):
-        most = priors()["most"][name]
+        most = getattr(rows.priors.most, name)
         found.append(np.clip(np.nan_to_num(np.log(measured / time)), -most, most))
     return found
 

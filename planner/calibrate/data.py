@@ -6,12 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.calibrate.design import Block, blocks_of
-from planner.calibrate.fit import Target, priors
+from planner.calibrate.fit import Target
 from planner.calibrate.measurements import Measurements
 from planner.errors import InputError
 from planner.posterior import Place, Posterior
 from planner.prediction import Asked, asked_of
 from planner.schema.efficiency import Efficiencies
+from planner.schema.priors import Priors
 from planner.table import Floats
 
 
@@ -27,19 +28,20 @@ class Rows(NamedTuple):
     blocks: list[Block]
     weights: Floats
     core: np.ndarray
+    priors: Priors
 
     @property
     def times(self) -> tuple[Floats, Floats]:
-        """Measured TTFT and TPOT [s]."""
+        """Measured TTFT and TPOT [s], NaN where they were not."""
         return self.measured.ttft, self.measured.tpot
 
     def target(self, weights: Floats) -> Target:
         """Return what efficiencies are fitted to."""
         systems, backends = [p.system for p in self.places], [p.backend for p in self.places]
-        return Target(self.blocks, systems, backends, self.measured.ttft, self.measured.tpot, weights)
+        return Target(self.blocks, systems, backends, self.measured.ttft, self.measured.tpot, weights, self.priors)
 
 
-def prepared(measured: Measurements, textbook: Efficiencies) -> Rows:
+def prepared(measured: Measurements, textbook: Efficiencies, priors: Priors) -> Rows:
     """Return rows ready to be fitted to.
 
     Raises:
@@ -54,10 +56,10 @@ def prepared(measured: Measurements, textbook: Efficiencies) -> Rows:
     renumbered = [one._replace(places=[number[i] for i in one.places]) for one in asked]
     taken = measured.take(np.array(kept))
     places = _places(renumbered)
-    weights = np.where(taken.anomalous, 0.0, np.where(taken.maybe_speculative, priors()["maybe_speculative"], 1.0))
+    weights = np.where(taken.anomalous, 0.0, np.where(taken.maybe_speculative, priors.maybe_speculative, 1.0))
     core = ~taken.anomalous & ~taken.maybe_speculative
     named = {measured.rows[i].id: reason for i, reason in refused.items()}
-    return Rows(taken, named, places, blocks_of(renumbered, textbook), weights, core)
+    return Rows(taken, named, places, blocks_of(renumbered, textbook), weights, core, priors)
 
 
 def _places(asked: Sequence[Asked]) -> list[Place]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from planner.columns.closed_loop import Latencies, Loop, join, latencies, loop_of, slopes
 from planner.columns.evaluate import efficiency_symbols
+from planner.columns.fixed_batch import Fixed, fixed_latencies, fixed_of
 from planner.columns.setting import Setting
 from planner.costs.compile import compiled
 from planner.posterior.fields import FIELDS, SYMBOLS, values_of, with_fields
@@ -30,9 +31,12 @@ class Group(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Rows of one structure; ``held``: symbols that keep a value whatever the efficiencies are, shape (C,) each."""
+    """Rows of one structure, under a closed loop or in one role with a fixed batch.
 
-    loop: Loop
+    ``held``: symbols that keep a value whatever the efficiencies are, shape (C,) each.
+    """
+
+    loop: Loop | Fixed
     groups: tuple[Group, ...]
     shares: tuple[tuple[Floats, Floats], ...]
     held: Mapping[str, Floats] = MappingProxyType({})
@@ -46,10 +50,15 @@ class Block(NamedTuple):
 def blocks_of(asked: Sequence[Asked], base: Efficiencies) -> list[Block]:
     """Return the blocks of what was asked; ``asked.places`` number the rows."""
     by_structure: dict[object, list[tuple[Asked, Loop]]] = defaultdict(list)
+    blocks = []
     for one in asked:
+        if one.setting.role != "mixed":
+            group = Group(one.setting, one.axes, np.array(one.places), 0, len(one.places))
+            fixed = fixed_of(one.setting, one.axes, one.clients)
+            blocks.append(Block(fixed, (group,), (_shares(group, base),)))
+            continue
         loop = loop_of(one.setting, one.axes, one.clients, one.max_num_seqs, one.lockstep)
         by_structure[loop.structure].append((one, loop))
-    blocks = []
     for members in by_structure.values():
         groups, start = [], 0
         for one, loop in members:
@@ -69,13 +78,25 @@ def evaluate(
     """
     changed, by_field = _symbols(block, base, fields)
     values = {**block.loop.values, **changed}
-    found = latencies(block.loop, compiled(*block.loop.structure, "loop"), values, start)
+    if isinstance(block.loop, Fixed):
+        found, first, each = fixed_latencies(block.loop, values, SYMBOLS if gradient else ())
+    else:
+        found, first, each = _of_loop(block.loop, values, start, gradient=gradient)
     if not gradient:
         return found, np.zeros(0), np.zeros(0)
-    kernel = compiled(*block.loop.structure, "loop", (*SYMBOLS, "running"))
-    first, each = slopes(block.loop, kernel, values, found, SYMBOLS)
     chain = [np.einsum("sc,fsc->fc", np.nan_to_num(slope), by_field) for slope in (first, each)]
     return found, chain[0] / found.ttft, chain[1] / found.tpot
+
+
+def _of_loop(
+    loop: Loop, values: Mapping[str, Floats], start: Floats | None, *, gradient: bool
+) -> tuple[Latencies, Floats, Floats]:
+    """Return latencies under a closed loop, and their derivatives by the symbols."""
+    found = latencies(loop, compiled(*loop.structure, "loop"), values, start)
+    if not gradient:
+        return found, np.zeros(0), np.zeros(0)
+    kernel = compiled(*loop.structure, "loop", (*SYMBOLS, "running"))
+    return found, *slopes(loop, kernel, values, found, SYMBOLS)
 
 
 def _symbols(block: Block, base: Efficiencies, fields: Floats) -> tuple[dict[str, Floats], Floats]:
@@ -116,8 +137,9 @@ def _shares(group: Group, base: Efficiencies) -> tuple[Floats, Floats]:
 
 def _of_group(group: Group, base: Efficiencies, fields: Floats) -> dict[str, Floats]:
     efficiencies = with_fields(base, dict(zip(FIELDS, fields.tolist(), strict=True)))
-    load = group.setting.expert_load._replace(
-        hot_share=efficiencies.scheduling.hot_expert_share.value, hot_load=efficiencies.scheduling.hot_expert_load.value
-    )
+    load = group.setting.expert_load
+    if load.hot_share:  # a run that spread them evenly did so whatever is usual
+        usual = efficiencies.scheduling
+        load = load._replace(hot_share=usual.hot_expert_share.value, hot_load=usual.hot_expert_load.value)
     found = efficiency_symbols(group.setting._replace(efficiencies=efficiencies, expert_load=load), group.axes)
     return {name: np.broadcast_to(np.asarray(value, dtype=float), len(group.rows)) for name, value in found.items()}

@@ -1,22 +1,20 @@
 """Fits efficiencies in pooled levels: all rows, each system, each backend on a system."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares
 
-from planner import resources, yaml_io
 from planner.calibrate.design import Block, evaluate
 from planner.posterior.fields import FIELDS, OPERATORS, from_scale, slope, to_scale, values_of
 from planner.schema.calibration import Group
 from planner.schema.efficiency import Efficiencies
+from planner.schema.priors import Level, Priors
 from planner.table import Floats
 
 _MOST_ROUNDS = 25
 _LOST = 5.0  # logarithm of an error that stands for a row the model cannot run
-_LEVELS = ("all", "system", "system+backend")
 
 
 class Parameter(NamedTuple):
@@ -45,7 +43,10 @@ class Fitted(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What is fitted to: rows by block, their systems and backends, times [s], and their weights; shape (C,)."""
+    """What is fitted to: rows by block, their systems and backends, times [s], and their weights; shape (C,).
+
+    A time that was not measured is NaN.
+    """
 
     blocks: Sequence[Block]
     systems: Sequence[str]
@@ -53,13 +54,7 @@ class Target(NamedTuple):
     ttft: Floats
     tpot: Floats
     weights: Floats
-
-
-@functools.cache
-def priors() -> Mapping[str, Any]:
-    """Return how far levels may move, and where kernels start (planner/calibrate/priors.yaml)."""
-    found: Mapping[str, Any] = yaml_io.load(resources.shipped("calibrate") / "priors.yaml").data
-    return found
+    priors: Priors
 
 
 def fit(target: Target, textbook: Efficiencies, on_stage: Callable[[str], None]) -> Fitted:
@@ -107,13 +102,16 @@ def _parameters(target: Target) -> tuple[Parameter, ...]:
     groups: list[tuple[str, str | None, str | None, np.ndarray]] = [("all", None, None, np.ones(len(used), dtype=bool))]
     groups += [("system", s, None, systems == s) for s in sorted(set(systems[used]))]
     pairs = sorted(set(zip(systems[used].tolist(), backends[used].tolist(), strict=True)))
-    groups += [("system+backend", s, b, (systems == s) & (backends == b)) for s, b in pairs]
-    deviations = priors()["groups"]
+    groups += [("system_backend", s, b, (systems == s) & (backends == b)) for s, b in pairs]
     return tuple(
-        Parameter(s, b, i, deviations[level]["operators" if field in OPERATORS else "others"], np.nonzero(rows)[0])
+        Parameter(s, b, i, _deviation(getattr(target.priors.groups, level), field), np.nonzero(rows)[0])
         for level, s, b, rows in groups
         for i, field in enumerate(FIELDS)
     )
+
+
+def _deviation(level: Level, field: str) -> float:
+    return level.fields.get(field, level.operators if field in OPERATORS else level.others)
 
 
 class _Problem:
@@ -127,8 +125,8 @@ class _Problem:
         place = np.full(len(target.weights), -1)
         place[self.used] = np.arange(len(self.used))
         self.members = [place[p.rows][place[p.rows] >= 0] for p in parameters]
-        scale, root = priors()["error"], np.sqrt(target.weights[self.used])
-        self.scales = (root * priors()["ttft_weight"] / scale["ttft"], root / scale["tpot"])
+        priors, root = target.priors, np.sqrt(target.weights[self.used])
+        self.scales = (root * priors.ttft_weight / priors.error.ttft, root / priors.error.tpot)
         self.deviations = np.array([p.deviation for p in parameters])
         self.starts: dict[int, Floats] = {}
         self.last: tuple[bytes, Floats, Floats] | None = None
@@ -171,9 +169,10 @@ class _Problem:
         rows = []
         jacobian = np.zeros((2 * len(used) + len(offsets), len(offsets)))
         for part, (measured, scale) in enumerate(zip((target.ttft, target.tpot), self.scales, strict=True)):
-            error = np.log(times[part, used] / measured[used])
-            rows.append(np.nan_to_num(error, nan=_LOST, posinf=_LOST, neginf=-_LOST) * scale)
-            steep = np.nan_to_num(by_field[part][:, used] * scale, nan=0.0, posinf=0.0, neginf=0.0)
+            known = np.isfinite(measured[used])
+            error = np.log(times[part, used] / np.where(known, measured[used], 1.0))
+            rows.append(np.where(known, np.nan_to_num(error, nan=_LOST, posinf=_LOST, neginf=-_LOST), 0.0) * scale)
+            steep = np.nan_to_num(by_field[part][:, used] * scale, nan=0.0, posinf=0.0, neginf=0.0) * known
             for column, (parameter, members) in enumerate(zip(self.parameters, self.members, strict=True)):
                 jacobian[part * len(used) + members, column] = steep[parameter.field, members]
         last = 2 * len(used) + np.arange(len(offsets))

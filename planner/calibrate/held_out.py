@@ -7,7 +7,7 @@ import numpy as np
 
 from planner.calibrate.conditioning import LATENCIES, conditioned
 from planner.calibrate.data import Rows
-from planner.calibrate.fit import modelled, priors
+from planner.calibrate.fit import Fitted, modelled
 from planner.calibrate.folds import SPLITS, Split, folds
 from planner.calibrate.picks import optimism
 from planner.posterior.measured import inputs_of, known_keys
@@ -24,26 +24,30 @@ _WIDER = 1.5  # of quantiles at a distance that nothing was held out for, per st
 class Held(NamedTuple):
     """Rows left out in turn: logarithms of measured over expected times, shape (2, C), in standard deviations too.
 
-    ``groups``: number of the part each was left out with, −1 and NaN where a row was never left out.
+    ``groups``: number of the part each was left out with, −1 and NaN where a row was never left out. ``fits``: what was
+    fitted without each part.
     """
 
     error: Floats
     standard: Floats
     groups: np.ndarray
+    fits: tuple[Fitted, ...]
 
 
 def held_out(
     rows: Rows, textbook: Efficiencies, kernels: Sequence[Kernel] | None, split: Split, on_stage: Callable[[str], None]
 ) -> Held:
-    """Leave rows out in turn: the rest is fitted anew, with the kernels of all rows."""
+    """Leave rows out in turn: the rest is fitted anew, with the kernels given, or kernels of its own."""
     error, standard = np.full((2, 2, len(rows.places)), np.nan)
     groups = np.full(len(rows.places), -1)
     used = rows.weights > 0
-    for number, out in enumerate(folds(split, rows.places, used)):
+    fits = []
+    for number, out in enumerate(folds(split, rows.places, rows.measured.sources.tolist(), used)):
         weights = np.where(out, 0.0, rows.weights)
         fitted, processes = conditioned(
             rows, textbook, weights, kernels, lambda stage: on_stage(f"{split.name}: {stage}")
         )
+        fits.append(fitted)
         times = modelled(rows.blocks, textbook, fitted, len(rows.places))
         kept, left = np.nonzero(weights > 0)[0], np.nonzero(out)[0]
         groups[left] = number
@@ -51,7 +55,7 @@ def held_out(
         for part, (process, measured) in enumerate(zip(processes, rows.times, strict=True)):
             error[part, left] = np.log(measured[left] / times[part][left]) - mean(process, inputs)
             standard[part, left] = error[part, left] / Spread(process).deviation(inputs)
-    return Held(error, standard, groups)
+    return Held(error, standard, groups, tuple(fits))
 
 
 def figures(error: Floats, core: np.ndarray) -> dict[str, Any]:
@@ -86,4 +90,4 @@ def intervals(held: dict[str, Held], rows: Rows) -> Intervals:
             parts[name] = Quantiles(p10=round(low, 4), p90=round(high, 4), rows=len(values))
         most = optimism(rows.places, rows.times, held[split.name].error, core) or most
         found[split.interval] = Interval(**parts, optimism=round(most, 4))
-    return Intervals(**found, beyond=priors()["beyond"])
+    return Intervals(**found, beyond=rows.priors.beyond)

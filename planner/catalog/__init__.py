@@ -12,6 +12,7 @@ from planner.catalog.specs import (
     load_efficiencies,
     load_engine,
     load_hardware,
+    load_priors,
 )
 from planner.catalog.table_columns import TableCase
 
@@ -32,6 +33,7 @@ __all__ = [
     "load_efficiencies",
     "load_engine",
     "load_hardware",
+    "load_priors",
     "load_scenario",
     "scenario_from_data",
 ]

@@ -15,9 +15,18 @@ from planner.errors import InputError, Problem, as_written
 
 _TEXT = ("id", "model", "system", "backend", "precision")
 _COUNTS = ("tp", "pp", "attention_dp", "moe_tp", "ep", "isl", "osl")
-_EXCHANGES = ("", "all_gather", "all_to_all")
-_LIMITS = ("max_num_seqs", "max_num_batched_tokens")
-OPTIONAL = ("backend_version", "length_spread", "kv_precision", "speculative_acceptance", "expert_exchange", *_LIMITS)
+_EXCHANGES = ("all_gather", "all_to_all")
+# What a word column may say besides nothing, and what nothing stands for.
+_CHOICES = {
+    "expert_exchange": (_EXCHANGES, "the engine's default"),
+    "role": (("mixed", "prefill", "decode"), "mixed"),
+    "drafter": (("own", "eagle"), "the model's own module"),
+    "expert_load": (("even",), "the calibration's"),
+}
+_LIMITS = ("max_num_seqs", "max_num_batched_tokens", "redundant_experts")
+OPTIONAL = (
+    "backend_version", "length_spread", "kv_precision", "speculative_acceptance", "overlaps", *_CHOICES, *_LIMITS,
+)  # fmt: skip
 REQUIRED = (*_TEXT, *_COUNTS, "concurrency")
 SIDES = ("prefill", "decode")
 # Columns of a pool, each after the name of its side, and those that may be left out or empty.
@@ -32,8 +41,10 @@ class Row(NamedTuple):
 
     ``concurrency``: clients, each with one request outstanding. ``kv_precision`` is empty where the row does not say;
     ``lockstep``: whether all requests have the same length. ``acceptance``: chance of each draft token to be accepted
-    after those before it, none without speculation. Limits are 0, and ``expert_exchange`` is
-    empty, where the row leaves them to the engine.
+    after those before it, none without speculation, of the ``drafter``: own, or eagle. Limits are 0, and
+    ``expert_exchange`` is empty, where the row leaves them to the engine. ``role`` is empty or mixed where prompts and
+    decodes share the replica. ``overlaps``: those the engine leaves off and the run turned on. ``expert_load``: even
+    where every expert was given as many tokens, empty where the row does not say.
     """
 
     id: str
@@ -57,6 +68,11 @@ class Row(NamedTuple):
     expert_exchange: str = ""
     max_num_seqs: int = 0
     max_num_batched_tokens: int = 0
+    role: str = ""
+    overlaps: tuple[str, ...] = ()
+    expert_load: str = ""
+    redundant_experts: int = 0
+    drafter: str = ""
 
 
 class PooledRow(NamedTuple):
@@ -166,6 +182,8 @@ def _pooled(raw: Mapping[Any, Any], faults: dict[str, str]) -> PooledRow | None:
     for name in (*_DEGREES, *_LIMITS, "expert_exchange"):
         if str(raw.get(name) or "").strip():
             faults[name] = f"must be empty where a row has pools; prefill_{name} and decode_{name} say it of each"
+    if str(raw.get("role") or "").strip():
+        faults["role"] = "must be empty where a row has pools, which have both roles"
     prefill, decode = (_lone(raw, faults, side) for side in SIDES)
     replicas: list[int] = []
     for side in SIDES:
@@ -218,12 +236,17 @@ def read_acceptance(text: str) -> tuple[float, ...]:
         raise InputError.single("speculative_acceptance", str(error)) from None
 
 
-def _exchange(value: Any, name: str) -> str:
+def _choice(value: Any, name: str) -> str:
     text = str(value or "").strip()
-    if text not in _EXCHANGES:
-        msg = f"must be all_gather or all_to_all, or empty for the engine's default (got {as_written(value)})"
+    words, default = _CHOICES[name]
+    if text and text not in words:
+        msg = f"must be {' or '.join(words)}, or empty for {default} (got {as_written(value)})"
         raise BadValueError(msg)
     return text
+
+
+def _names(value: Any, name: str) -> tuple[str, ...]:
+    return tuple(sorted({part.strip() for part in str(value or "").split(",") if part.strip()}))
 
 
 def _acceptance(value: Any, name: str) -> tuple[float, ...]:
@@ -240,7 +263,8 @@ def _acceptance(value: Any, name: str) -> tuple[float, ...]:
 
 _READERS: dict[str, Callable[[Any, str], Any]] = {
     **dict.fromkeys((*_TEXT, "backend_version", "kv_precision"), _text),
-    "expert_exchange": _exchange,
+    **dict.fromkeys(_CHOICES, _choice),
+    "overlaps": _names,
     **dict.fromkeys(_COUNTS, _count),
     "concurrency": _count,
     **dict.fromkeys(_LIMITS, _limit),

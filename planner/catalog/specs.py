@@ -15,6 +15,7 @@ from planner.schema.calibration import Calibration
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
 from planner.schema.hardware import Hardware
+from planner.schema.priors import Priors
 
 S = TypeVar("S", bound=BaseModel)
 T = TypeVar("T")
@@ -83,6 +84,11 @@ def load_engine(name: str) -> Loaded[Engine]:
 def load_efficiencies(name: str, folder: Path = Path()) -> Loaded[Efficiencies]:
     """Load a set of efficiencies; see ``load_hardware`` for the errors."""
     return load("hardware_specs/calibrations", "calibration", name, folder, Efficiencies)
+
+
+def load_priors(name: str, folder: Path = Path()) -> Loaded[Priors]:
+    """Load the priors of a calibration; see ``load_hardware`` for the errors."""
+    return load("calibrate/priors", "priors", name, folder, Priors)
 
 
 def load_calibration(name: str, folder: Path = Path()) -> Loaded[Efficiencies | Calibration]:

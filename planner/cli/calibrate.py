@@ -19,6 +19,9 @@ def calibrate(
     textbook: Annotated[
         str, typer.Option(help="The efficiencies to start from: a shipped name, or a path.")
     ] = "operators",
+    priors: Annotated[
+        str, typer.Option(help="How far efficiencies may move from there: silicon, ascend, or a path.")
+    ] = "silicon",
     microbench: Annotated[
         bool, typer.Option("--microbench", help="Measure operators of this device instead, through PyTorch.")
     ] = False,
@@ -41,20 +44,20 @@ def calibrate(
     with reported():
         if measurements is None:
             raise InputError.single("MEASUREMENTS", "name a CSV file of measured rows, or ask for --microbench")
-        report = _calibrate(measurements, out, textbook)
+        report = _calibrate(measurements, out, textbook, priors)
     if json_output:
         print_json(report)
     else:
         _print(report, out)
 
 
-def _calibrate(measurements: Path, out: Path | None, textbook: str) -> dict[str, Any]:
+def _calibrate(measurements: Path, out: Path | None, textbook: str, priors: str) -> dict[str, Any]:
     import hashlib
 
     from planner import yaml_io
     from planner.calibrate import calibrate as fitted_to
     from planner.calibrate import read_measurements
-    from planner.catalog import load_efficiencies
+    from planner.catalog import load_efficiencies, load_priors
     from planner.schema.base import Source
 
     if out is not None:
@@ -62,10 +65,11 @@ def _calibrate(measurements: Path, out: Path | None, textbook: str) -> dict[str,
     measured = read_measurements(measurements)
     efficiencies = load_efficiencies(textbook).value
     digest = hashlib.sha256(yaml_io.read_text(measurements).encode()).hexdigest()
-    source = Source(title=measurements.name, accessed=f"sha256 {digest}")
+    command = f"planner calibrate {measurements.name} --textbook {textbook} --priors {priors}"
+    source = Source(title=measurements.name, accessed=f"sha256 {digest}, fitted by `{command}`")
     name = out.stem if out is not None else measurements.stem
     with progress() as on_stage:
-        calibration, report = fitted_to(measured, efficiencies, name, source, on_stage)
+        calibration, report = fitted_to(measured, efficiencies, load_priors(priors).value, name, source, on_stage)
     if out is not None:
         yaml_io.write_text(
             out, yaml_io.dump(calibration.model_dump(mode="json", exclude_none=True, exclude_defaults=True))

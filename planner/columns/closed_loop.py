@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from planner.columns.evaluate import bounding_figures, structure_of, symbol_values
+from planner.columns.evaluate import bounding_figures, capture_sizes, structure_of, symbol_values
 from planner.columns.memory import ledger
 from planner.columns.setting import Setting
 from planner.costs.compile import compiled
@@ -82,7 +82,7 @@ def loop_of(
     values = symbol_values(setting, full) | {"clients": clients, "admitted": admitted, "in_waves": waves.astype(float)}
     values["lockstep"] = lockstep
     whole = {name: np.broadcast_to(np.asarray(v, dtype=float), clients.shape) for name, v in values.items()}
-    captured = np.array(sorted(setting.engine.graph_capture_sizes.value), dtype=float)
+    captured = np.array(sorted(map(float, capture_sizes(setting.engine, setting.engine_version))) or [np.inf])
     return Loop(structure_of(setting), whole, np.broadcast_to(captured, (len(clients), len(captured))))
 
 

@@ -16,7 +16,7 @@ _BY_SCALES = ("expert_blocks_stay_whole",)
 
 
 class Degrees(NamedTuple):
-    """How a replica is split and stored; ``moe_tp`` is None where nobody stated it."""
+    """How a replica is split and stored; ``moe_tp`` is None where nobody stated it, copies of experts 0."""
 
     tp: int
     pp: int
@@ -25,6 +25,7 @@ class Degrees(NamedTuple):
     moe_tp: int | None
     weight_precision: str
     kv_precision: str
+    redundant_experts: int = 0
 
 
 def why_not(setting: Setting, degrees: Degrees, longest: float = 0.0) -> str | None:
@@ -47,7 +48,9 @@ def _reasons(setting: Setting, d: Degrees, longest: float) -> Iterator[str]:
     if a.num_attention_heads % d.tp:
         yield f"tp must divide the {a.num_attention_heads} query heads"
     yield from _experts(setting, d)
-    values = {name: np.array(float(getattr(d, name))) for name in ("tp", "pp", "ep", "attention_dp")}
+    values = {
+        name: np.array(float(getattr(d, name))) for name in ("tp", "pp", "ep", "attention_dp", "redundant_experts")
+    }
     formats = tuple(FORMATS)
     values |= {n: np.array(float(formats.index(getattr(d, n)))) for n in ("weight_precision", "kv_precision")}
     numbers = {name: float(value) for name, value in values.items()}
@@ -68,8 +71,9 @@ def _experts(setting: Setting, d: Degrees) -> Iterator[str]:
         yield f"ep must divide tp × attention_dp, {group}"
     if d.moe_tp is not None and d.ep * d.moe_tp != group:
         yield f"ep × moe_tp must be tp × attention_dp, {group}"
-    if experts % d.ep:
-        yield f"ep must divide the {experts} experts"
+    if (experts + d.redundant_experts) % d.ep:
+        copies = f" and their {d.redundant_experts} copies" if d.redundant_experts else ""
+        yield f"ep must divide the {experts} experts{copies}"
 
 
 def _formats(setting: Setting, d: Degrees) -> Iterator[str]:

@@ -9,6 +9,7 @@ from planner.columns.setting import Setting
 from planner.columns.topology import links
 from planner.columns.values import (
     architecture_values,
+    at_least,
     choice_values,
     efficiency_values,
     engine_values,
@@ -18,6 +19,7 @@ from planner.columns.values import (
     precision_values,
 )
 from planner.costs.compile import compiled
+from planner.schema.engine import Engine
 from planner.table import POLICIES, Floats
 
 Axes = Mapping[str, Floats]
@@ -66,7 +68,7 @@ def symbol_values(setting: Setting, axes: Axes) -> dict[str, Any]:
     running = axes["mean_running"]
     weights = axes["weight_precision"].astype(int)
     per_request = 1 + drafts
-    rows, captured = padded(running / (pp * dp) * per_request, setting.engine.graph_capture_sizes.value)
+    rows, captured = padded(running / (pp * dp) * per_request, capture_sizes(setting.engine, setting.engine_version))
     return {
         **architecture_values(setting.architecture, pp),
         **efficiency_symbols(setting, axes),
@@ -134,8 +136,19 @@ def _asked(axes: Axes) -> dict[str, Floats]:
     return asked
 
 
+def capture_sizes(engine: Engine, version: str) -> tuple[int, ...]:
+    """Return the sizes of captured decode steps; none where a version captures only parts of a step.
+
+    Between captured parts the host launches something in every layer, which sets the pace as without any graph.
+    """
+    since = engine.whole_graphs_since
+    return engine.graph_capture_sizes.value if at_least(version, since.value if since else None) else ()
+
+
 def padded(batch: Floats, sizes: tuple[int, ...]) -> tuple[Floats, Floats]:
     """Return the rows of a decode step, padded to the next captured graph, and 1 where there is one, else 0."""
+    if not sizes:
+        return batch, np.zeros_like(batch)
     ladder = np.array(sorted(sizes), dtype=np.float64)
     index = np.searchsorted(ladder, batch)
     captured = index < len(ladder)

@@ -60,13 +60,18 @@ class Setting(NamedTuple):
     @property
     def pool(self) -> Pool:
         """What columns of this setting belong to."""
-        left_off = tuple(sorted(name for name, fusion in self.engine.fusions.items() if not fusion.value))
+        left_off = optional_of(self.engine)
         return Pool(self.workload_name, self.inventory, self.engine.name, self.engine_version, self.role, left_off)
 
     @property
     def nodes(self) -> tuple[int, ...]:
         """Usable devices of each node, largest first."""
         return node_sizes(self.item, self.hardware.devices_per_node.value, self.hardware.domain)
+
+
+def optional_of(engine: Engine) -> tuple[str, ...]:
+    """Return the fusions and overlaps that an engine has and leaves off, in the order of the bits that turn them on."""
+    return tuple(sorted(name for name, fusion in engine.fusions.items() if not fusion.value))
 
 
 def settings(case: Case) -> list[Setting]:
@@ -150,12 +155,15 @@ def lone_setting(
     longest: int = 0,
     acceptance: tuple[float, ...] = (),
     role: str = "mixed",
+    even_experts: bool = False,
 ) -> Setting:
     """Return the setting of a replica outside of any scenario: no inventory, no limits, the calibration's expert load.
 
-    ``longest``: longest request [token], isl + osl where it is 0. ``acceptance`` is that of the model's own drafts.
+    ``longest``: longest request [token], isl + osl where it is 0. ``acceptance`` is that of drafts of one more layer,
+    the model's own or trained for it. ``even_experts``: every expert is given as many tokens.
     """
     assumed = efficiencies.scheduling
+    hot = 0.0 if even_experts else assumed.hot_expert_share.value
     return Setting(
         inventory="",
         item=InventoryItem.model_construct(hardware=hardware.name),
@@ -168,7 +176,7 @@ def lone_setting(
             model=architecture.name, requests=Demand.model_construct(kind="max"), input_tokens=isl, output_tokens=osl
         ),
         max_model_len=longest or int(isl + osl),
-        expert_load=ExpertLoad(assumed.hot_expert_share.value, assumed.hot_expert_load.value),
+        expert_load=ExpertLoad(hot, assumed.hot_expert_load.value),
         speculative=Speculative(acceptance, layers=1.0 if acceptance else 0.0),
         role=role,
     )

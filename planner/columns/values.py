@@ -92,6 +92,7 @@ def efficiency_values(e: Efficiencies) -> dict[str, float]:
         "moe_ffn_floor": e.latency.moe_ffn_layer.value,
         "quantise_floor": e.latency.quantise.value,
         "eager_floor": e.latency.eager_layer.value,
+        "draft_floor": e.latency.draft.value,
         "host_step": e.host.step.value,
         "host_sequence": e.host.sequence.value,
         "host_request": e.host.request.value,

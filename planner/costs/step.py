@@ -173,7 +173,9 @@ def stage_step(structure: Structure, batch: Batch, *, captured: sympy.Expr, draf
 def draft_seconds(structure: Structure) -> sympy.Expr:
     """Time of one draft token [s]: a pass of the model's own draft module (MTP), or of a separate draft model.
 
-    The module is one more layer of the last kinds, with the head (DeepSeek-V3, arXiv 2412.19437, §2.2).
+    The module is one more layer of the last kinds, with the head (DeepSeek-V3, arXiv 2412.19437, §2.2; so is a head
+    trained for a model, EAGLE-3, arXiv 2503.01840, §3). Its passes follow one another, each launched and sampled from
+    on its own (CloudMatrix384, arXiv 2506.12708, §4.2.4).
     """
     requests = busiest_rank()
     context = decode_context(requests)
@@ -181,4 +183,4 @@ def draft_seconds(structure: Structure) -> sympy.Expr:
     total = ZERO
     for layer in (structure.attention_kinds[-1].layer(batch), structure.ffn_kinds[-1].layer(batch), head.layer(batch)):
         total += sum((structure.machine.seconds(operator).total for operator in layer.operators), layer.floor)
-    return either(s.draft_layers, total, 0) + s.draft_seconds
+    return either(s.draft_layers, total + s.draft_floor, 0) + s.draft_seconds

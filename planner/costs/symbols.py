@@ -332,6 +332,7 @@ quantise_floor = _efficiency(
     "quantise_floor", "f_q", "s", "least time of narrowing the activations of a product in less than 16 bit"
 )
 eager_floor = _efficiency("eager_floor", "f_e", "s", "least time of a layer launched without a graph")
+draft_floor = _efficiency("draft_floor", "f_{dr}", "s", "launch and sampling of one pass of a draft module")
 host_step = _efficiency("host_step", "h_s", "s", "host time per step")
 host_sequence = _efficiency("host_sequence", "h_b", "s", "host time per running request and step")
 host_request = _efficiency("host_request", "h_r", "s", "host time per request before its first token")

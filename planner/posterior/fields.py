@@ -9,7 +9,8 @@ from planner.table import Floats
 
 # Shares between 0 and 1 are fitted as log-odds, times and factors as logarithms.
 SHARES = (
-    "compute.gemm_bf16", "compute.gemm_fp8", "compute.gemm_fp4", "compute.attention", "compute.experts",
+    "compute.gemm_bf16", "compute.gemm_fp8", "compute.gemm_int8", "compute.gemm_fp4", "compute.attention",
+    "compute.experts",
     "bandwidth.weights", "bandwidth.experts", "bandwidth.kv_cache", "bandwidth.int4_weights", "bandwidth.fp8_weights",
     "bandwidth.fp4_weights", "bandwidth.link", "scheduling.closed_loop_burst", "scheduling.closed_loop_waves",
     "scheduling.equal_burst", "scheduling.wave", "scheduling.burst_growth",
@@ -17,7 +18,7 @@ SHARES = (
 FACTORS = (
     "latency.attention_layer", "latency.mla_layer", "latency.token_selection", "latency.gated_delta_layer",
     "latency.dense_ffn_layer", "latency.moe_ffn_layer", "latency.quantise", "latency.eager_layer", "latency.collective",
-    "latency.exchange", "host.step", "host.sequence", "host.request", "host.prompt_token",
+    "latency.exchange", "latency.draft", "host.step", "host.sequence", "host.request", "host.prompt_token",
     "scheduling.prompt_interference", "scheduling.hot_expert_load", "scheduling.turn",
 )  # fmt: skip
 FIELDS = (*SHARES, *FACTORS)
@@ -28,8 +29,9 @@ SYMBOLS = (
     "mfu_projections", "mfu_ffn", "mfu_experts", "mfu_head", "mfu_attention", "mbu_projections", "mbu_ffn",
     "mbu_experts", "mbu_activations", "mbu_kv_cache", "link_efficiency", "exchange_latency", "attention_floor",
     "mla_floor", "index_floor", "gated_delta_floor", "dense_ffn_floor", "moe_ffn_floor", "quantise_floor",
-    "eager_floor", "host_step", "host_sequence", "host_request", "host_prompt_token", "prompt_interference",
-    "burst_share", "return_share", "equal_burst_share", "wave_share", "turn_share", "burst_growth", "hot_load",
+    "eager_floor", "draft_floor", "host_step", "host_sequence", "host_request", "host_prompt_token",
+    "prompt_interference", "burst_share", "return_share", "equal_burst_share", "wave_share", "turn_share",
+    "burst_growth", "hot_load",
     "tp_latency", "ep_latency", "pp_latency", "tp_far_latency", "ep_far_latency",
 )  # fmt: skip
 _MOST = 0.98  # of a share: log-odds have no 1

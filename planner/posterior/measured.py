@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.posterior.place import COLUMNS, Place
-from planner.posterior.process import Inputs, Kernel, Process, Spread, mean
+from planner.posterior.process import UNKNOWN, Inputs, Kernel, Process, Spread, mean
 from planner.schema.calibration import LEVELS, LOADS, Basis, Calibration, Interval, ProcessKernel, Quantiles
 from planner.table import Floats
 
@@ -46,9 +46,14 @@ class Measured:
         loads = np.array([place.load for place in places])
         self.least, self.most = loads.min(axis=0), loads.max(axis=0)
         self.devices, self.stages = max(p.devices for p in places), max(p.pp for p in places)
-        rows, weight = inputs_of(places, self.known), np.array([float(row["weight"]) for row in table])
+        rows = inputs_of(places, self.known)
         self.processes = {
-            name: Process(kernel_of(kernel), rows, np.array([float(row[f"alpha_{name}"]) for row in table]), weight)
+            name: Process(
+                kernel_of(kernel),
+                rows,
+                np.array([float(row[f"alpha_{name}"]) for row in table]),
+                np.array([float(row["weight"]) if row[name] else UNKNOWN for row in table]),
+            )
             for name, kernel in (("ttft", calibration.ttft), ("tpot", calibration.tpot))
         }
         self._by_clients: dict[Hashable, tuple[Floats, Floats]] = {}

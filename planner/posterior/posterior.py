@@ -59,7 +59,7 @@ class Posterior:
         key = (system, backend)
         if key not in self._efficiencies:
             groups = [g for g in self.calibration.groups if g.system in (None, system) and g.backend in (None, backend)]
-            self._efficiencies[key] = _moved(self.textbook, groups)
+            self._efficiencies[key] = moved(self.textbook, groups)
         return self._efficiencies[key]
 
     def beliefs(self, places: Sequence[Place]) -> Beliefs | None:
@@ -162,7 +162,7 @@ def _beliefs(
     return Beliefs(**found, basis=bases)
 
 
-def _moved(textbook: Efficiencies, groups: Sequence[Group]) -> Efficiencies:
+def moved(textbook: Efficiencies, groups: Sequence[Group]) -> Efficiencies:
     """Return efficiencies moved by the offsets of groups."""
     places = dict(zip(FIELDS, to_scale(values_of(textbook)), strict=True))
     changed = {field for group in groups for field in group.offsets}

@@ -14,6 +14,7 @@ from planner.table import Floats, Ints
 
 _ROOTS = 2  # levels that all others refine: rows that share none of these share nothing
 _CHUNK = 2000  # rows whose covariance with measured ones is held at once
+UNKNOWN = 1e-9  # precision of a row whose time was not measured: it says nothing
 
 
 class Inputs(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from planner.catalog import load_architecture, load_engine, load_hardware
 from planner.catalog.rows import Row
 from planner.columns.deployable import Degrees, why_not
-from planner.columns.setting import Setting, lone_setting
+from planner.columns.setting import Setting, lone_setting, optional_of
 from planner.columns.values import exchanges_all_to_all
 from planner.errors import InputError
 from planner.posterior import Place, Posterior
@@ -76,7 +76,8 @@ def _once(known: dict[str, T | RefusedError], field: str, name: str, load: Calla
 def group_of(row: Row, named: Named) -> tuple[str, ...]:
     """Return what rows of one setting have in common."""
     drafts = ",".join(f"{share:g}" for share in row.acceptance)
-    return (named.architecture.name, named.hardware.name, named.engine.name, row.backend_version, drafts)
+    here = (named.architecture.name, named.hardware.name, named.engine.name, row.backend_version)
+    return (*here, drafts, row.role, row.expert_load)
 
 
 def check(row: Row, named: Named, posterior: Posterior, role: str = "mixed") -> None:
@@ -88,14 +89,21 @@ def check(row: Row, named: Named, posterior: Posterior, role: str = "mixed") -> 
     if row.kv_precision not in ("", *KV_FORMATS):
         msg = f"kv_precision '{row.kv_precision}' is none of {', '.join(KV_FORMATS)}"
         raise RefusedError(msg)
-    if row.osl * row.length_factor < _SHORTEST:
+    if row.role != "prefill" and row.osl * row.length_factor < _SHORTEST:
         msg = f"osl must be at least {_SHORTEST}: with one token there is no decode"
         raise RefusedError(msg)
-    if row.acceptance and not named.architecture.num_nextn_predict_layers:
-        msg = "the model has no draft module of its own, and rows cannot name another"
+    if row.acceptance and row.drafter != "eagle" and not named.architecture.num_nextn_predict_layers:
+        msg = "the model has no draft module of its own; the drafter may be eagle"
+        raise RefusedError(msg)
+    unknown = [name for name in row.overlaps if name not in named.engine.fusions or named.engine.fusions[name].value]
+    if unknown:
+        msg = f"{named.engine.name} has no overlap '{unknown[0]}' that could be turned on"
         raise RefusedError(msg)
     longest = (row.isl + row.osl) * max(1.0, row.length_factor)
-    degrees = Degrees(row.tp, row.pp, row.attention_dp, row.ep, row.moe_tp, row.precision, kv_precision(row, named))
+    degrees = Degrees(
+        row.tp, row.pp, row.attention_dp, row.ep, row.moe_tp, row.precision, kv_precision(row, named),
+        row.redundant_experts,
+    )  # fmt: skip
     reason = why_not(setting_of(row, named, posterior, int(longest), role), degrees, longest)
     if reason:
         raise RefusedError(reason)
@@ -111,7 +119,8 @@ def setting_of(row: Row, named: Named, posterior: Posterior, longest: int, role:
         posterior.efficiencies(named.hardware.name, named.engine.name),
         longest=longest,
         acceptance=row.acceptance,
-        role=role,
+        role=row.role or role,
+        even_experts=row.expert_load == "even",
     )
 
 
@@ -140,7 +149,14 @@ def axes_of(rows: Iterable[Row], named: Named) -> dict[str, Floats]:
         ),
         "all_to_all": array(exchanges_all_to_all(named.engine, row.expert_exchange or _usual(row)) for row in given),
         "speculative_tokens": array(len(row.acceptance) for row in given),
+        "redundant_experts": array(row.redundant_experts for row in given),
+        "overlaps": array(_bits(row, named.engine) for row in given),
     }
+
+
+def _bits(row: Row, engine: Engine) -> int:
+    """Return the overlaps that a row turned on, in the order of ``Pool.optional``."""
+    return sum(1 << optional_of(engine).index(name) for name in row.overlaps)
 
 
 def _usual(row: Row) -> str:

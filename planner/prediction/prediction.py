@@ -1,5 +1,6 @@
 """What is predicted of a row."""
 
+import math
 from typing import NamedTuple
 
 from planner.constants import MILLISECONDS_PER_SECOND
@@ -8,6 +9,8 @@ from planner.posterior import Beliefs
 
 class Prediction(NamedTuple):
     """What clients of one row see on average [ms]; ``reason`` says why a row is refused.
+
+    A replica that only decodes has no TTFT, one that only prefills no TPOT.
 
     A tenth of measurements is expected below ``p10``, and a tenth above ``p90``; ``basis`` is the nearest thing that
     was measured: deployment, system+backend, system or none. Without a calibration there are no intervals.
@@ -31,22 +34,19 @@ def refused(identity: str, reason: str) -> Prediction:
 
 
 def modelled(identity: str, ttft: float, tpot: float) -> Prediction:
-    """Return what the model says [s], as if nothing had been measured."""
-    first, each = (seconds * MILLISECONDS_PER_SECOND for seconds in (ttft, tpot))
+    """Return what the model says [s], as if nothing had been measured; NaN where there is no such time."""
+    first, each = (None if math.isnan(t) else t * MILLISECONDS_PER_SECOND for t in (ttft, tpot))
     return Prediction(identity, first, each, "ok", "", basis="none")
 
 
 def believed(found: Prediction, beliefs: Beliefs, i: int) -> Prediction:
     """Return modelled times as what is believed after what was measured; a refusal as it is."""
-    ttft, tpot = found.ttft_ms, found.tpot_ms
-    if ttft is None or tpot is None:
+    if found.status != "ok":
         return found
-    return found._replace(
-        ttft_ms=ttft * float(beliefs.ttft[i]),
-        tpot_ms=tpot * float(beliefs.tpot[i]),
-        ttft_ms_p10=ttft * float(beliefs.ttft_p10[i]),
-        ttft_ms_p90=ttft * float(beliefs.ttft_p90[i]),
-        tpot_ms_p10=tpot * float(beliefs.tpot_p10[i]),
-        tpot_ms_p90=tpot * float(beliefs.tpot_p90[i]),
-        basis=beliefs.basis[i],
-    )
+    factors: dict[str, float] = {}
+    for name in ("ttft", "tpot"):
+        time = getattr(found, f"{name}_ms")
+        if time is not None:
+            ends = {f"{name}_ms{end}": getattr(beliefs, f"{name}{end}") for end in ("", "_p10", "_p90")}
+            factors |= {field: time * float(factor[i]) for field, factor in ends.items()}
+    return found._replace(basis=beliefs.basis[i], **factors)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Replicas that prefill and decode, under a closed loop of clients."""
+"""Single replicas: under a closed loop of clients, or in one role with a batch that is given."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.catalog.rows import Row
 from planner.columns.closed_loop import closed_loop
+from planner.columns.fixed_batch import fixed_latencies, fixed_of
 from planner.columns.setting import Setting
 from planner.posterior import Place, Posterior
 from planner.prediction.named import (
@@ -43,6 +44,10 @@ class Asked(NamedTuple):
 
 def evaluate(rows: Sequence[Row], asked: Asked) -> list[Prediction]:
     """Return what is modelled, as if nothing had been measured."""
+    if asked.setting.role != "mixed":
+        fixed = fixed_of(asked.setting, asked.axes, asked.clients)
+        times, _, _ = fixed_latencies(fixed, fixed.values)
+        return [modelled(row.id, float(t), float(e)) for row, t, e in zip(rows, times.ttft, times.tpot, strict=True)]
     found = closed_loop(asked.setting, asked.axes, asked.clients, asked.max_num_seqs, asked.lockstep)
     answers = []
     for row, ttft, tpot, admitted in zip(rows, found.ttft, found.tpot, found.admitted, strict=True):

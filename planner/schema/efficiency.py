@@ -65,6 +65,9 @@ class Latency(Schema):
         description="least time of a message between scale-up domains on top of the software's"
     )
     exchange: Sourced[SecondsOrZero] = Field(description="sending tokens to their experts, or back")
+    draft: Sourced[SecondsOrZero] = Field(
+        description="launching one pass of a draft module and sampling from it, on top of its layers"
+    )
 
 
 class Host(Schema):

@@ -201,6 +201,11 @@ class Engine(Schema):
         description="batch sizes with a captured graph; a decode batch is padded to the next, and runs "
         "unpadded beyond the last"
     )
+    whole_graphs_since: Sourced[Name] | None = Field(
+        None,
+        description="first version that captures whole decode steps by default; older ones launch attention from the "
+        "host between captured parts, layer by layer; null where no such version is known",
+    )
     weight_precisions: Sourced[tuple[Precision, ...]]
     kv_precisions: Sourced[tuple[KvPrecision, ...]]
     rules: tuple[Rule, ...] = Field(description="restrictions that are checked by code of their name")

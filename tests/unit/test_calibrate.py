@@ -12,7 +12,7 @@ from planner.calibrate import calibrate, read_measurements
 from planner.calibrate.data import prepared
 from planner.calibrate.design import evaluate
 from planner.calibrate.fit import fit, modelled
-from planner.catalog import load_calibration, load_efficiencies
+from planner.catalog import load_calibration, load_efficiencies, load_priors
 from planner.catalog.rows import rows_from_data
 from planner.cli import app
 from planner.errors import InputError
@@ -26,6 +26,7 @@ HEADER = (
     "ep", "concurrency", "isl", "osl", "length_spread", "maybe_speculative", "anomalous", "ttft_ms", "tpot_ms",
 )  # fmt: skip
 SOURCE = Source(title="made up", accessed="now")
+PRIORS = load_priors("silicon").value
 SLOW = {"bandwidth.weights": 0.6, "host.request": 0.08}
 
 
@@ -70,7 +71,7 @@ def measurements(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def calibrated(measurements, base):
-    return calibrate(measurements, base, "made-up", SOURCE, lambda stage: None)
+    return calibrate(measurements, base, PRIORS, "made-up", SOURCE, lambda stage: None)
 
 
 def errors(measurements, posterior):
@@ -92,7 +93,7 @@ def test_scales_go_round(base):
 
 def test_slopes_from_sympy_equal_central_differences(measurements, base):
     """Of the whole fixed point. Tiles have the slope across their staircase, which shows where the batch moves."""
-    (block,) = prepared(measurements, base).blocks
+    (block,) = prepared(measurements, base, PRIORS).blocks
     values = np.repeat(values_of(base)[:, None], block.loop.rows, axis=1)
     _, first, each = evaluate(block, base, values)
     for i, field in enumerate(FIELDS):
@@ -110,7 +111,7 @@ def test_slopes_from_sympy_equal_central_differences(measurements, base):
 
 
 def test_a_fit_explains_what_moved(measurements, base):
-    rows = prepared(measurements, base)
+    rows = prepared(measurements, base, PRIORS)
     before = modelled(rows.blocks, base, None, len(rows.places))
     fitted = fit(rows.target(rows.weights), base, lambda stage: None)
     after = modelled(rows.blocks, base, fitted, len(rows.places))
@@ -156,7 +157,7 @@ def test_intervals_hold_the_prediction_and_widen_with_distance(measurements, cal
 
 def test_the_order_of_rows_does_not_matter(measurements, base, calibrated):
     turned = measurements.take(np.arange(len(measurements.rows))[::-1])
-    again, _ = calibrate(turned, base, "made-up", SOURCE, lambda stage: None)
+    again, _ = calibrate(turned, base, PRIORS, "made-up", SOURCE, lambda stage: None)
     assert errors(measurements, Posterior.of(again))["tpot_ms"] == pytest.approx(
         errors(measurements, Posterior.of(calibrated[0]))["tpot_ms"], abs=1e-4
     )
@@ -166,7 +167,7 @@ def test_flagged_rows_teach_nothing(tmp_path, base):
     rows = [row | {"anomalous": row["id"] != "m0"} for row in grid()]
     path = tmp_path / "rows.csv"
     path.write_text(measured_text(rows[:6]), encoding="utf-8")
-    calibration, report = calibrate(read_measurements(path), base, "one", SOURCE, lambda stage: None)
+    calibration, report = calibrate(read_measurements(path), base, PRIORS, "one", SOURCE, lambda stage: None)
     assert report["rows"] == {"measured": 6, "fitted": 1, "refused": 0}
     assert len(calibration.rows.splitlines()) == 2
 
@@ -199,7 +200,7 @@ def test_a_calibration_goes_round_as_a_file(tmp_path, calibrated, measurements):
     ("change", "message"),
     [
         ({"ttft_ms": "fast"}, ":2:1: ttft_ms: must be a number of at least 0.001 (got 'fast')"),
-        ({"tpot_ms": ""}, ":2:1: tpot_ms: is empty"),
+        ({"ttft_ms": "", "tpot_ms": ""}, ":2:1: tpot_ms: is empty"),
         ({"anomalous": "maybe"}, ":2:1: anomalous: must be True or False (got 'maybe')"),
         ({"tp": "0"}, ":2:1: tp: must be a number of at least 1 (got '0')"),
     ],
@@ -223,5 +224,74 @@ def test_nothing_to_fit_to_is_said(tmp_path, base):
     text = measured_text(itertools.islice(grid(), 1)).replace("Qwen3-32B", "NoSuchModel")
     path.write_text(text)
     with pytest.raises(InputError, match="no row can be fitted: model"):
-        calibrate(read_measurements(path), base, "none", SOURCE, lambda stage: None)
+        calibrate(read_measurements(path), base, PRIORS, "none", SOURCE, lambda stage: None)
     assert run("calibrate").exit_code == 2
+
+
+# --- runs of one role, times that were not measured, and who measured
+
+
+ASCEND = {
+    "model": "DeepSeek-V3", "system": "ascend-910c", "backend": "sglang", "precision": "int8", "tp": 1,
+    "attention_dp": 32, "moe_tp": 1, "ep": 32, "devices": 32, "isl": 2000, "osl": 500,
+    "speculative_acceptance": "0.7", "expert_load": "even",
+}  # fmt: skip
+
+
+def one_role(folder, factor=1.0):
+    """Decode steps at five batches, and one prefill, from two sources, as much slower as is asked for."""
+    base = dict.fromkeys(HEADER, "") | next(grid()) | ASCEND
+    rows = [base | {"id": f"d{n}", "role": "decode", "concurrency": 32 * n, "source": "ab"[n % 2]} for n in range(1, 6)]
+    rows.append(base | {"id": "p", "role": "prefill", "concurrency": 64, "speculative_acceptance": "", "source": "a"})
+    found = predict_rows(rows_from_data(list(enumerate(rows))), Posterior(load_efficiencies("operators").value))
+    path = folder / "one_role.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [*rows[0]], lineterminator="\n")
+        writer.writeheader()
+        for row, p in zip(rows, found, strict=True):
+            ttft, tpot = ("" if t is None else factor * t for t in (p.ttft_ms, p.tpot_ms))
+            writer.writerow(row | {"ttft_ms": ttft, "tpot_ms": tpot})
+    return path
+
+
+def test_slopes_of_one_role_equal_central_differences(tmp_path, base):
+    rows = prepared(read_measurements(one_role(tmp_path)), base, PRIORS)
+    for block in rows.blocks:
+        values = np.repeat(values_of(base)[:, None], block.loop.rows, axis=1)
+        found, *by_field = evaluate(block, base, values)
+        for i, field in enumerate(FIELDS):
+            step = 1e-4 * values[i]
+            up, down = values.copy(), values.copy()
+            up[i] += step
+            down[i] -= step
+            high, low = (evaluate(block, base, v, gradient=False)[0] for v in (up, down))
+            for name, part in zip(("ttft", "tpot"), by_field, strict=True):
+                if np.isfinite(getattr(found, name)).all():
+                    expected = (np.log(getattr(high, name)) - np.log(getattr(low, name))) / (2 * step)
+                    assert part[i] * values[i] == pytest.approx(expected * values[i], rel=0.05, abs=5e-4), field
+
+
+def test_what_one_role_measures_is_believed_and_the_other_time_stays_open(tmp_path, base):
+    measurements = read_measurements(one_role(tmp_path, factor=1.3))
+    assert np.isnan(measurements.ttft).sum() == 5
+    assert np.isnan(measurements.tpot).sum() == 1
+    calibration, report = calibrate(measurements, base, PRIORS, "one-role", SOURCE, lambda stage: None)
+    assert report["held_out"]["unseen source"]["rows"] == 5  # that have a TPOT
+    found = predict_rows(measurements.rows, Posterior.of(calibration))
+    for p, tpot in zip(found, measurements.tpot, strict=True):
+        assert (p.tpot_ms is None) == np.isnan(tpot)
+        if p.tpot_ms is not None:
+            assert p.tpot_ms / 1e3 == pytest.approx(tpot, rel=0.1)
+            assert p.tpot_ms_p10 < p.tpot_ms < p.tpot_ms_p90
+    assert ",," in calibration.rows  # an open residual
+
+
+def test_a_time_that_a_role_does_not_have_is_refused(tmp_path):
+    path = one_role(tmp_path)
+    text = path.read_text(encoding="utf-8").splitlines()
+    place = text[0].split(",").index("ttft_ms")
+    cells = text[1].split(",")
+    cells[place] = "12"
+    path.write_text("\n".join([text[0], ",".join(cells)]), encoding="utf-8")
+    with pytest.raises(InputError, match="a replica that only does decode has no such time"):
+        read_measurements(path)

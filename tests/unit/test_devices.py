@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from planner.costs import symbols as s
 from planner.costs.devices import component, roofline
 from planner.costs.functions import both
-from planner.costs.step import decode_batch, stage_step, timed_layers
+from planner.costs.step import decode_batch, draft_seconds, stage_step, timed_layers
 from planner.costs.structure import DEVICES, Structure
 from planner.costs.work import ZERO, Operator, Traffic
 
@@ -157,3 +157,15 @@ def test_decode_batches_are_padded_to_captured_sizes():
     rows, captured = padded(batch, (8, 1, 2, 4, 16))
     assert rows.tolist() == [1, 1, 2, 4, 16, 16, 16.5, 100]
     assert captured.tolist() == [1, 1, 1, 1, 1, 1, 0, 0]
+
+
+def test_every_draft_is_launched_on_top_of_its_layers():
+    """Of the model's own module; where there is none, or no draft, a launch costs nothing."""
+    structure = Structure(("mla",), ("moe",))
+    draft = draft_seconds(structure)
+
+    def seconds(**chosen):
+        return float(draft.xreplace(numbers(draft_seconds=0, **chosen)))
+
+    assert seconds(draft_layers=1, draft_floor=3) == pytest.approx(seconds(draft_layers=1, draft_floor=0) + 3)
+    assert seconds(draft_layers=0, draft_floor=3) == 0

@@ -54,7 +54,8 @@ def test_the_first_of_several_choices_is_the_default(engine):
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
 def test_nothing_began_after_the_version_read(engine):
     dated = (*engine.fusions.values(), *engine.rules, *engine.restrictions)
-    since = [engine.scheduling.host_overlap_since, *(fact.since for fact in dated)]
+    graphs = engine.whole_graphs_since
+    since = [engine.scheduling.host_overlap_since, graphs and graphs.value, *(fact.since for fact in dated)]
     newest = max(map(release, engine.versions))
     assert all(release(version) <= newest for version in since if version)
 

@@ -49,6 +49,7 @@ def test_prediction_rows_have_the_columns_of_the_interface_and_consistent_device
     columns = {
         *("id", "model", "system", "backend", "backend_version", "precision", "devices", "tp", "pp", "attention_dp"),
         *("moe_tp", "ep", "concurrency", "isl", "osl", "length_spread", "maybe_speculative", "anomalous", "hardware"),
+        *("role", "overlaps", "expert_load", "redundant_experts", "drafter"),
     }
     served = [
         part.columns
@@ -90,43 +91,62 @@ def test_a3_nodes_are_one_supernode_where_there_are_several(modules):
     assert "910B3" in hardware({"devices": 1, "hardware": "Ascend 910B"})[1][0]
 
 
-def test_tpot_and_rate_of_one_run_give_the_same_step(cases):
-    # 6144 requests on 64 cards, TPOT 44.9 ms with 0.7 accepted drafts: a step takes 44.9 · 1.7 = 76.33 ms.
+def test_tpot_and_rate_of_one_run_are_one_time(cases):
+    # 6144 requests on 64 cards at 2138 tokens/s per card: 96 per card every 44.9 ms.
     by_tpot, by_rate = cases["A163"][0], cases["A164"][0]
-    assert by_tpot.measured == pytest.approx(44.9e-3 * 1.7)
+    assert by_tpot.measured == pytest.approx(44.9e-3)
     assert by_rate.measured == pytest.approx(by_tpot.measured, rel=1e-3)
-    step = by_tpot.work[0]
-    assert (step.hardware, step.precision, step.kv_precision) == ("ascend-910c", "int8", "int8")
-    assert (step.sequences, step.attention_dp, step.ep, step.context) == (6144, 128, 128, 4096)
-    assert step.accepted == pytest.approx(0.7)
+    columns = by_tpot.work[0].columns
+    assert columns["role"] == "decode"
+    assert (columns["system"], columns["precision"], columns["kv_precision"]) == ("ascend-910c", "int8", "fp8")
+    assert [columns[name] for name in ("concurrency", "attention_dp", "ep", "isl")] == ["6144", "128", "128", "4096"]
+    assert (columns["speculative_acceptance"], columns["expert_load"]) == ("0.7", "even")
 
 
 def test_a_batch_per_card_becomes_the_batch_of_all_cards(cases):
-    # 96 per card on 160 cards; 1943 tokens/s per card with 0.7 accepted: 96 · 1.7 / 1943 s.
+    # 96 per card on 160 cards at 1943 tokens/s per card
     case = cases["A008"][0]
-    assert case.measured == pytest.approx(96 * 1.7 / 1943)
-    assert case.work[0].sequences == 96 * 160
-    assert case.work[0].attention_dp == 320
-    assert case.work[0].context == 4096 + 128
+    columns = case.work[0].columns
+    assert case.measured == pytest.approx(96 / 1943)
+    assert columns["concurrency"] == str(96 * 160)
+    assert (columns["attention_dp"], columns["ep"], columns["redundant_experts"]) == ("320", "320", "64")
+    assert (columns["isl"], columns["osl"], columns["overlaps"]) == ("4096", "256", "dual_batch_overlap")
 
 
 def test_prefill_rate_per_card_becomes_the_time_of_its_tokens(cases):
     # 16 384 tokens per card at 5655 tokens/s per card; 16 cards hold 64 prompts of 4096.
     case = cases["A001"][0]
+    columns = case.work[0].columns
     assert case.measured == pytest.approx(16384 / 5655)
-    assert (case.work[0].sequences, case.work[0].new_tokens, case.work[0].attention_dp) == (64, 4096, 32)
+    assert [columns[name] for name in ("role", "concurrency", "isl", "attention_dp")] == ["prefill", "64", "4096", "32"]
+    assert columns["max_num_batched_tokens"] == "8192"  # of a die
     # 64 prompts of 4096 took 3128 ms, which the row also states as 83 805 tokens/s.
     batch = cases["A165"][0]
     assert batch.measured == pytest.approx(64 * 4096 / 83805, rel=1e-3)
+    assert [cases[name][0].work[0].columns["overlaps"] for name in ("A165", "A166")] == ["", "dual_batch_overlap"]
     # on GPUs: 16 384 tokens per device at 7839 tokens/s per device
     assert cases["G0549"][0].measured == pytest.approx(2.090, rel=1e-3)
 
 
-def test_a_layer_before_and_after_mtp_gives_two_steps(cases):
+def test_a_layer_before_and_after_mtp_gives_two_times(cases):
     without, with_mtp = cases["A051"]
     assert without.measured == pytest.approx(61 * 874e-6)
-    assert with_mtp.measured == pytest.approx(61 * 1260e-6)
-    assert (without.work[0].accepted, with_mtp.work[0].accepted) == (0, 0.7)
+    assert with_mtp.measured == pytest.approx(61 * 1260e-6 / 1.7)
+    chances = [case.work[0].columns["speculative_acceptance"] for case in (without, with_mtp)]
+    assert chances == ["", "0.7"]
+
+
+def test_a_run_with_prefill_and_decode_apart_has_the_decode_sides_tpot(modules, cases):
+    reason = modules["measurement_work"].Reason
+    columns = cases["A080"][0].work[0].columns  # --tp-size 32 --dp-size 16, three drafts
+    assert columns["role"] == "decode"
+    assert [columns[name] for name in ("tp", "attention_dp", "ep", "devices")] == ["2", "16", "32", "32"]
+    assert columns["speculative_acceptance"].count(",") == 2
+    assert isinstance(cases["A082"], reason)  # its TTFT is set by both sides
+    # 11 218 tokens/s at 40.75 ms: 457 requests decode at once
+    assert cases["A115"][0].work[0].columns["concurrency"] == "457"
+    assert cases["A129"][0].work[0].columns["precision"] == "bf16"  # the file's correction
+    assert isinstance(cases["A123"], reason)  # suspect
 
 
 def test_mean_acceptance_is_spread_over_the_drafts(modules, cases):
@@ -219,10 +239,10 @@ def test_fitted_lines_are_read_off_at_a_point(cases):
         ("A504", "training"),
         ("A576", "training"),
         ("G0004", "MLPerf"),
-        ("A080", "disaggregated"),
+        ("A082", "disaggregated"),
         ("A103", "W4A8"),
         ("A123", "contradicts"),
-        ("A144", "acceptance"),
+        ("A109", "W4A8"),
         ("A398", "difference"),
         ("A376", "prefix-cache"),
         ("G0418", "another model"),

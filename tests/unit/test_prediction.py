@@ -9,6 +9,7 @@ from planner.columns.closed_loop import closed_loop
 from planner.columns.evaluate import figures
 from planner.errors import InputError
 from planner.posterior import Posterior
+from planner.posterior.fields import with_fields
 from planner.prediction import predict_rows
 
 HEADER = (
@@ -300,3 +301,87 @@ def test_where_prompts_go_first_and_lengths_are_equal_clients_come_in_waves(loop
     assert seen.tpot == pytest.approx(crest + half / 200, rel=1e-6)
     mixed = loop([32], lockstep=1)[2].ttft, loop([32], lockstep=0)[2].ttft
     assert mixed[0] == mixed[1]
+
+
+# --- replicas of one role, and what a run turned on
+
+
+DECODE = {
+    "model": "DeepSeek-V3", "system": "ascend-910c", "backend": "sglang", "backend_version": "", "precision": "int8",
+    "tp": 1, "attention_dp": 32, "moe_tp": 1, "ep": 32, "concurrency": 32 * 16, "isl": 2000, "osl": 500,
+    "expert_exchange": "all_to_all",
+}  # fmt: skip
+
+
+def test_a_replica_of_one_role_has_one_time_only(predict):
+    decode, prefill = predict(row(**DECODE, role="decode"), row(**DECODE | {"id": "b", "osl": 1}, role="prefill"))
+    assert (decode.status, decode.ttft_ms) == ("ok", None)
+    assert (prefill.status, prefill.tpot_ms) == ("ok", None)
+    assert decode.tpot_ms > 0 < prefill.ttft_ms
+
+
+def test_a_decode_replica_is_the_closed_loop_whose_prompts_cost_nothing(predict):
+    """With long answers a mixed replica hardly prefills, so both come to the same step."""
+    load = {"osl": 20_000, "isl": 1, "concurrency": 16}
+    decode, mixed = predict(row(**load, role="decode"), row(**load | {"id": "b"}))
+    assert decode.tpot_ms == pytest.approx(mixed.tpot_ms, rel=0.02)
+
+
+def test_twice_the_prompts_take_twice_as_long_at_full_steps(predict):
+    one, two = predict(
+        row(**DECODE, role="prefill", max_num_batched_tokens=4000),
+        row(
+            **DECODE | {"id": "b", "concurrency": 2 * DECODE["concurrency"]},
+            role="prefill",
+            max_num_batched_tokens=4000,
+        ),
+    )
+    assert two.ttft_ms == pytest.approx(2 * one.ttft_ms)
+
+
+def test_micro_batches_and_even_experts_shorten_a_step_of_one_expert_per_rank(predict):
+    """Where a rank holds more, reading its weights twice costs what the exchange of half a batch hides."""
+    wide = DECODE | {"attention_dp": 256, "ep": 256, "concurrency": 256 * 48, "role": "decode"}
+    changes = ({}, {"id": "b", "overlaps": "dual_batch_overlap"}, {"id": "c", "expert_load": "even"})
+    plain, overlapped, even = predict(*(row(**wide | change) for change in changes))
+    assert overlapped.tpot_ms < 0.95 * plain.tpot_ms
+    assert even.tpot_ms < 0.95 * plain.tpot_ms
+    narrow = DECODE | {"role": "decode"}
+    plain, overlapped = predict(row(**narrow), row(**narrow | {"id": "b", "overlaps": "dual_batch_overlap"}))
+    assert overlapped.tpot_ms == plain.tpot_ms
+
+
+def test_copies_let_more_ranks_share_experts(predict):
+    wide = DECODE | {"attention_dp": 320, "ep": 320}
+    alone, copied = predict(row(**wide, role="decode"), row(**wide | {"id": "b"}, role="decode", redundant_experts=64))
+    assert alone.reason == "ep must divide the 256 experts"
+    assert copied.status == "ok"
+
+
+def test_a_draft_head_serves_models_without_a_module_of_their_own(predict):
+    chances = {"speculative_acceptance": "0.8,0.8"}
+    refused, drafted, plain = predict(row(**chances), row(**chances | {"id": "b", "drafter": "eagle"}), row(id="c"))
+    assert "drafter may be eagle" in refused.reason
+    assert drafted.tpot_ms < plain.tpot_ms
+
+
+def test_an_overlap_that_the_engine_cannot_turn_on_is_refused(predict):
+    (found,) = predict(row(overlaps="time_travel"))
+    assert found.reason == "vllm has no overlap 'time_travel' that could be turned on"
+
+
+def test_words_are_checked_where_they_stand():
+    with pytest.raises(InputError, match=r"role.*must be mixed or prefill or decode, or empty for mixed"):
+        row(role="spectator")
+    with pytest.raises(InputError, match=r"expert_load.*must be even, or empty for the calibration's"):
+        row(expert_load="odd")
+
+
+def test_an_engine_without_whole_graphs_launches_every_layer():
+    """vllm-ascend captured only parts of a step up to 0.20: with one request, 64 layers wait for the host."""
+    slow = Posterior(with_fields(load_efficiencies("textbook").value, {"latency.eager_layer": 1e-3}))
+    here = {"system": "ascend-910b3", "backend": "vllm-ascend", "concurrency": 1}
+    before, since = (row(**here, id=version, backend_version=version) for version in ("0.20", "0.21"))
+    parts, whole = predict_rows([before, since], slow)
+    assert parts.tpot_ms == pytest.approx(64, rel=0.1)
+    assert whole.tpot_ms < 32
