@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from formulations import FORMULATIONS
-from planner.milp.lp_text import lp_text
 from planner.milp.fewer import with_fewer
+from planner.milp.lp_text import lp_text
 from planner.milp.model import Termination
 from planner.milp.stock import Stock
 from planner.optimizers.lexicographic import lexicographic
