@@ -15,6 +15,7 @@ from planner.plan import Plan
 from planner.posterior import Posterior
 from planner.prediction import predict_rows
 from planner.report import Report
+from planner.schema.calibration import SHIPPED
 from planner.shown import ShownAlternatives, ShownExplanation, ShownWhyNot
 from planner.studies import alternatives as alternatives_study
 from planner.studies import explain as explain_study
@@ -46,13 +47,13 @@ def solve(case: AnyCase) -> Report:
     return pipeline.solve(case)
 
 
-def predict(rows: Sequence[Mapping[str, Any]], calibration: str = "silicon") -> list[dict[str, Any]]:
+def predict(rows: Sequence[Mapping[str, Any]], calibration: str | Sequence[str] = SHIPPED) -> list[dict[str, Any]]:
     """Predict what clients of given deployments see, under a closed loop.
 
     Args:
         rows: mappings with the columns that `planner predict` reads: id, model, system, backend, precision, tp, pp,
             attention_dp, moe_tp, ep, concurrency, isl, osl; optional ones are in docs/reference/prediction-rows.md.
-        calibration: the set of efficiencies, a shipped name or a path.
+        calibration: a shipped name or a path; of several, the nearest to a row counts.
 
     Returns:
         One mapping per row, in their order: the fields of ``planner.prediction.Prediction``.
@@ -61,7 +62,8 @@ def predict(rows: Sequence[Mapping[str, Any]], calibration: str = "silicon") -> 
         InputError: a value that is missing or cannot be read, the row's number as its line; an unknown calibration.
     """
     read = rows_from_data(list(enumerate(rows, start=1)))
-    posterior = Posterior.of(catalog.load_calibration(calibration).value)
+    names = [calibration] if isinstance(calibration, str) else calibration
+    posterior = Posterior.of([catalog.load_calibration(name).value for name in names])
     return [prediction._asdict() for prediction in predict_rows(read, posterior)]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.common import JsonOption, check_out, print_json, progress, reported
+from planner.schema.calibration import SHIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,9 @@ _ROWS = "A CSV file, one deployment and its load per line (docs/reference/predic
 def predict(
     rows: Annotated[Path, typer.Argument(help=_ROWS, show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Write the predictions to this CSV file.")] = None,
-    calibration: Annotated[str, typer.Option(help="A shipped set of efficiencies, or a path.")] = "silicon",
+    calibration: Annotated[
+        list[str], typer.Option(help="A shipped calibration, or a path; of several, the nearest to a row counts.")
+    ] = list(SHIPPED),  # noqa: B006
     json_output: JsonOption = False,
 ) -> None:
     """Predict mean TTFT and TPOT of deployments under a closed loop of clients.
@@ -36,7 +39,7 @@ def predict(
         if out is not None:
             check_out(out, rows, "the file of rows")
         read = read_rows(rows)
-        posterior = Posterior.of(load_calibration(calibration).value)
+        posterior = Posterior.of([load_calibration(name).value for name in calibration])
         with progress() as on_stage:
             predictions = predict_rows(read, posterior, on_stage)
         text = _csv(predictions)

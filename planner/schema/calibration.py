@@ -16,6 +16,7 @@ LEVELS = (
     "model+system+backend+precision",
     "deployment",
 )
+SHIPPED = ("silicon", "ascend")  # what counts where nothing else is named
 MEDIAN = 0.5  # confidence in expected times
 LOADS = ("concurrency", "isl", "osl")
 Basis = Literal["deployment", "system+backend", "system", "none"]

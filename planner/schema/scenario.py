@@ -31,6 +31,7 @@ from planner.schema.base import (
     Tokens,
     parse_quantity,
 )
+from planner.schema.calibration import SHIPPED
 from planner.schema.engine import Role
 from planner.schema.fleet import InventoryItem, Limits, PoolLink
 from planner.schema.objective import Goals
@@ -293,7 +294,7 @@ class Scenario(Schema):
         "near to something measured, 0.8 for anything else; without a fitted calibration there are only expected times",
     )
     calibration: Annotated[tuple[Name, ...], Field(min_length=1), OneOrMore()] = Field(
-        ("silicon",),
+        SHIPPED,
         description="efficiencies and measured runs: shipped names, or paths; of several, the one counts that measured "
         "a device, or else its engine, or else the first",
     )
