@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel
 
@@ -136,6 +136,19 @@ def load(kind: str, word: str, name: str, folder: Path, schema: type[S] | Callab
     """
     path = _find(kind, word, name, folder)
     text = yaml_io.read_text(path)
+    shown = name if is_path(name) else path.stem
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    key = (kind, shown, digest)
+    if key not in _READ:
+        _READ[key] = Loaded(_validated(text, path, schema), shown, digest)
+    return cast("Loaded[S]", _READ[key])
+
+
+# What was read before, by what it says: studies load the same files hundreds of times, and nothing changes them.
+_READ: dict[tuple[str, str, str], Loaded[Any]] = {}
+
+
+def _validated(text: str, path: Path, schema: type[S] | Callable[[Any], type[S]]) -> S:
     document = yaml_io.parse(text, str(path))
     form: type[S] = schema if isinstance(schema, type) else schema(document.data)
     value = validate(document, form)
@@ -146,5 +159,4 @@ def load(kind: str, word: str, name: str, folder: Path, schema: type[S] | Callab
         raise InputError(
             document.problem(place, f"names a source that 'sources' does not list; {hint}") for place in lost
         )
-    shown = name if is_path(name) else path.stem
-    return Loaded(value, shown, hashlib.sha256(text.encode()).hexdigest())
+    return value

@@ -13,6 +13,7 @@ import numpy as np
 from planner.table import Floats, Ints
 
 _ROOTS = 2  # levels that all others refine: rows that share none of these share nothing
+_MOST_NEAR = 32  # inverses that are remembered; each may take some megabytes
 _CHUNK = 2000  # rows whose covariance with measured ones is held at once
 UNKNOWN = 1e-9  # precision of a row whose time was not measured: it says nothing
 
@@ -119,6 +120,8 @@ class Spread:
         process, roots = self.process, np.unique(rows.keys[:_ROOTS], axis=1)
         key = roots.tobytes()
         if key not in self._near:
+            while len(self._near) >= _MOST_NEAR:
+                self._near.pop(next(iter(self._near)))
             levels = zip(process.rows.keys[:_ROOTS], roots, strict=True)
             mine = np.nonzero(np.any([np.isin(theirs, wanted) for theirs, wanted in levels], axis=0))[0]
             known = process.rows.take(mine)
