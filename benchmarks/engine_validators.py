@@ -128,8 +128,8 @@ def _nothing(name: str) -> Any:
     return mock.MagicMock(name=name)
 
 
-def vllm_judge() -> tuple[str, Judge]:
-    """Return vLLM's version and its judgement: why it refuses a configuration, or None."""
+def play_vllm() -> None:
+    """Let vLLM be imported where there is no GPU: on a platform that says it has H100s."""
     names = ("_C", "_moe_C", "_qutlass_C", "_flashmla_C", "vllm_flash_attn")
     sys.meta_path.insert(0, _Absent(tuple(f"vllm.{name}" for name in names)))
     import vllm.platforms as platforms  # type: ignore[import-not-found]
@@ -151,6 +151,11 @@ def vllm_judge() -> tuple[str, Judge]:
         if "supports" in name or "is_supported" in name:
             setattr(ops, name, lambda *args, **kwargs: True)
     registry._run_in_subprocess = lambda inspect: inspect()
+
+
+def vllm_judge() -> tuple[str, Judge]:
+    """Return vLLM's version and its judgement: why it refuses a configuration, or None."""
+    play_vllm()
     import vllm  # type: ignore[import-not-found]
     from vllm.engine.arg_utils import EngineArgs  # type: ignore[import-not-found]
 
@@ -179,8 +184,8 @@ def vllm_judge() -> tuple[str, Judge]:
     return vllm.__version__, judge
 
 
-def sglang_judge() -> tuple[str, Judge]:
-    """Return SGLang's version and its judgement: why it refuses a configuration, or None."""
+def play_sglang() -> None:
+    """Let SGLang be imported where there is no GPU: with a PyTorch that says it has H100s."""
     sys.meta_path.insert(0, _Absent(("sgl_kernel", "flashinfer", "deep_gemm", "flash_attn", "flash_mla")))
     import torch  # type: ignore[import-not-found]
 
@@ -195,6 +200,11 @@ def sglang_judge() -> tuple[str, Judge]:
     }  # fmt: skip
     for name, value in played.items():
         setattr(torch.cuda, name, lambda *args, _value=value, **kwargs: _value)
+
+
+def sglang_judge() -> tuple[str, Judge]:
+    """Return SGLang's version and its judgement: why it refuses a configuration, or None."""
+    play_sglang()
     from sglang.srt.server_args import ServerArgs  # type: ignore[import-not-found]
     from sglang.version import __version__  # type: ignore[import-not-found]
 
