@@ -20,9 +20,9 @@ from planner.decode import Choice, Claim, decode, statistics_of
 from planner.explain.shortfall import latency_shortfall, load_shortfall
 from planner.milp.model import Termination, Weighted
 from planner.optimizers.lexicographic import lexicographic
-from planner.plan import Deployment, Plan
+from planner.plan import Deployment, Plan, Statistics
 from planner.problem import Flow, GoalSpec, PlanningProblem
-from planner.problems import is_simple, reduced
+from planner.problems import is_simple, planning_problem, reduced
 from planner.solvers import solver as solver_named
 from planner.table import ColumnTable, Floats, Ints
 from planner.verify import Evidence
@@ -41,22 +41,43 @@ def evidence(
 
     ``solve_again``: where dynamic programming cannot find the best, let another solver than the plan's do it.
     """
+    found = found_again(problem, small, per_device(case), case.scenario.solver.name, solve_again=solve_again)
+    statistics = statistics_of(problem.table, len(small.table), plan.statistics.solver, plan.statistics.wall_s)
+    reasons = shortfall(case, problem, plan.termination.reason)
+    return _of_figures(case, plan, (problem, statistics, reasons), found, whole=solve_again)
+
+
+def evidence_of_figures(case: Case, plan: Plan) -> Evidence:
+    """Evaluate a plan's configurations one by one, and take from the plan what only a search can tell."""
+    priced, _ = price(case, [d.configuration() for d in plan.deployments if isinstance(d, Deployment)])
+    stated = planning_problem(case, priced), plan.statistics, plan.shortfall
+    return _of_figures(case, plan, stated, (dynamic.Best("too_large"), {}), whole=False)
+
+
+def _of_figures(
+    case: Case,
+    plan: Plan,
+    searched: tuple[PlanningProblem, Statistics, tuple[str, ...]],
+    found: tuple[dynamic.Best, Mapping[str, float]],
+    *,
+    whole: bool,
+) -> Evidence:
+    problem, statistics, reasons = searched
     mine = [d for d in plan.deployments if isinstance(d, Deployment)]
     priced, refused = price(case, [d.configuration() for d in mine])
     ended = Termination(plan.termination.reason, plan.termination.limit)
     stated = {name: best for goal in (plan.objective, *plan.later_objectives) for name, best in goal.best.items()}
-    claim = Claim(ended, plan.objective.bound, shortfall(case, problem, ended.reason), stated)
-    statistics = statistics_of(problem.table, len(small.table), plan.statistics.solver, plan.statistics.wall_s)
+    claim = Claim(ended, plan.objective.bound, reasons, stated)
     of_plan = problem._replace(table=priced, routes=routes_of(settings(case), priced))
     kept = [d for i, d in enumerate(mine) if i not in refused]
     choice = Choice([d.replicas for d in kept], _flows(plan, [d.name for d in kept]))
     wrong = [] if refused else flow_violations(of_plan, choice.replicas, choice.flows)
     rebuilt = decode(case, of_plan, choice if not wrong else Choice(choice.replicas), claim, statistics)
     rebuilt = rebuilt._replace(
-        baseline=compared(case, rebuilt) if solve_again else plan.baseline,
-        certainty=certainty(case, rebuilt) if solve_again else plan.certainty,
+        baseline=compared(case, rebuilt) if whole else plan.baseline,
+        certainty=certainty(case, rebuilt) if whole else plan.certainty,
     )
-    optimum, best = found_again(problem, small, per_device(case), case.scenario.solver.name, solve_again=solve_again)
+    optimum, best = found
     return Evidence(
         digest=rebuilt.scenario.sha256,
         rebuilt=rebuilt,

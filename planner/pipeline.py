@@ -15,7 +15,7 @@ from planner.columns import enumerate as columns
 from planner.columns.legality import limits
 from planner.decode import Choice, Claim, decode, statistics_of
 from planner.errors import InternalError
-from planner.evidence import evidence, shortfall
+from planner.evidence import evidence, evidence_of_figures, shortfall
 from planner.explain.limits import limits_of
 from planner.listed import (
     listed_evidence,
@@ -164,11 +164,18 @@ def verify_plan(plan: Plan, folder: Path) -> Verdict:
     """
     case, changed = case_of(plan, folder)
     if changed:
-        return Verdict(tuple(changed))
+        return Verdict(changed)
     if isinstance(case, TableCase):
         return _verify_table(plan, case, folder)
     problem = planning_problem(case, search(case))
     return judge(plan, evidence(case, plan, problem, reduced(case, problem), solve_again=True))
+
+
+def verify_figures(plan: Plan, case: AnyCase, folder: Path) -> Verdict:
+    """Judge everything of a plan but its optimality, which takes a search: legality, memory, figures, limits, room."""
+    if isinstance(case, TableCase):
+        return _verify_table(plan, case, folder)
+    return judge(plan, evidence_of_figures(case, plan))
 
 
 def _verify_table(plan: Plan, case: TableCase, folder: Path) -> Verdict:

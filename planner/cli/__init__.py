@@ -7,6 +7,7 @@ from planner.cli.calibrate import calibrate
 from planner.cli.cost import cost
 from planner.cli.diff import diff
 from planner.cli.explain import explain
+from planner.cli.export import export
 from planner.cli.grid import grid
 from planner.cli.hardware import hardware_app
 from planner.cli.import_ import import_
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(show_version)
-for command in (solve, verify, explain, alternatives, diff, predict, calibrate, cost, init, schema, grid, rules):
+for command in (solve, verify, explain, alternatives, export, diff, predict, calibrate, cost, init, schema, grid, rules):
     app.command()(command)
 app.command("import")(import_)
 app.command("why-not")(why_not)

@@ -1,0 +1,91 @@
+"""Hands a plan over to those who deploy it: checks it, gathers what exporters need, and writes a format."""
+
+from pathlib import Path
+
+from planner import pipeline
+from planner.catalog import AnyCase, TableCase
+from planner.decode import stocks
+from planner.errors import InputError, InternalError, Problem, did_you_mean
+from planner.exporters import FORMATS, Files, Format
+from planner.launch.facts import EngineFacts, Facts, InventoryFacts, ModelFacts, WorkloadFacts
+from planner.plan import Deployment, Plan
+
+_NOTHING = Facts({}, {}, {}, {})
+
+
+def export(plan: Plan, format: str, folder: Path, origin: str = "plan") -> Files:
+    """Return the files of a format by path, after a check of the plan's figures and of what the files say.
+
+    Args:
+        plan: the plan to hand over.
+        format: a name of ``exporters.FORMATS``.
+        folder: where relative paths in its scenario start.
+        origin: what messages call the plan.
+
+    Raises:
+        InputError: an unknown format, a plan that is not as it was written, or one that the format cannot express.
+        InternalError: the files do not say what the plan says.
+    """
+    if format not in FORMATS:
+        raise InputError.single("", f"unknown format '{format}'; {did_you_mean(format, FORMATS)}", "--to")
+    case, changed = pipeline.case_of(plan, folder)
+    reasons = changed or pipeline.verify_figures(plan, case, folder).reasons
+    if reasons:
+        hint = "the plan is not as it was solved: "
+        raise InputError([Problem(origin, 0, 0, "", hint + reason) for reason in reasons])
+    facts = _NOTHING if isinstance(case, TableCase) else facts_of(case)
+    try:
+        written = FORMATS[format].load().files(plan, facts)
+    except InputError as error:
+        raise InputError(p._replace(path=p.path or origin) for p in error.problems) from None
+    _read_back(FORMATS[format], written, plan, facts)
+    return written
+
+
+def facts_of(case: AnyCase) -> Facts:
+    """Return what exporters need of a case, as values."""
+    if isinstance(case, TableCase):
+        return _NOTHING
+    room, scenario = stocks(case), case.scenario
+    return Facts(
+        models={
+            name: ModelFacts(
+                repository=model.architecture,
+                precision=case.architectures[name].precision,
+                own_drafts=model.speculative is None or model.speculative.draft_time is None,
+            )
+            for name, model in scenario.models.items()
+        },
+        inventory={name: InventoryFacts(case.hardware[name].vendor, room[name]) for name in scenario.inventory},
+        workloads={
+            name: WorkloadFacts(round(workload.input_tokens), round(workload.output_tokens))
+            for name, workload in scenario.workloads.items()
+        },
+        engines={
+            use.engine.name: EngineFacts(
+                use.engine.memory_fraction_of.value, use.engine.memory.runtime.value, use.engine.block_size.value
+            )
+            for use in case.engines
+        },
+    )
+
+
+def _read_back(format: Format, written: Files, plan: Plan, facts: Facts) -> None:
+    """Hold what files say against the plan."""
+    if not format.reads:
+        return
+    found = format.load().read(written, plan, facts)
+    by_name = {d.name: d for d in plan.deployments if isinstance(d, Deployment)}
+    wrong = [
+        f"{name}.{field}: the files say {value}, the plan {getattr(by_name[name], field)}"
+        for name, said in found.items()
+        for field, value in said.fields.items()
+        if value != getattr(by_name[name], field)
+    ]
+    wrong += [
+        f"{name}: the files start {len(said.devices)} replicas, the plan has {by_name[name].replicas}"
+        for name, said in found.items()
+        if len(said.devices) != by_name[name].replicas
+    ]
+    if wrong:
+        raise InternalError("the launch files do not say what the plan says; please report this:\n" + "\n".join(wrong))

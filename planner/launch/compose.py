@@ -1,0 +1,211 @@
+"""A folder of launch files for containers: options of each deployment, and what each node starts (Compose files)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from planner import yaml_io
+from planner.errors import InputError, InternalError
+from planner.launch.definition import definition, flags, from_flags
+from planner.launch.engine import Engine
+from planner.launch.facts import Facts
+from planner.launch.front import FRONT_IMAGE, front_conf
+from planner.launch.readme import benchmarks, readme
+from planner.launch.servers import FRONT, Server, Target, address_of, node_name, servers, targets
+from planner.plan import Deployment, Plan
+
+HOSTS = "hosts.env"
+_VISIBLE = {"Huawei": "ASCEND_RT_VISIBLE_DEVICES", "AMD": "HIP_VISIBLE_DEVICES"}
+_ASCEND_DRIVER = (
+    "/usr/local/dcmi",
+    "/usr/local/bin/npu-smi",
+    "/usr/local/Ascend/driver/lib64",
+    "/usr/local/Ascend/driver/version.info",
+    "/usr/local/Ascend/driver/tools/hccn_tool",
+    "/etc/ascend_install.info",
+    "/etc/hccn.conf",
+)
+
+
+def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
+    """Return the files by path: one folder per deployment, one Compose file per node and one before them, benchmarks.
+
+    Raises:
+        InputError: the plan has no deployment of this engine, or of another version of it.
+    """
+    mine = of_engine(plan, engine)
+    placed = [s for s in servers(plan, facts) if s.deployment.engine.name == engine.name]
+    found = [t for t in targets(plan, facts, servers(plan, facts)) if (t.mixed or t.prefill)[0] in placed]
+    settings = {d.name: engine.settings(d, facts) for d in mine}
+    written = {f"{d.name}/{engine.config}": _headed(engine, d, yaml_io.dump(dict(settings[d.name]))) for d in mine}
+    written[HOSTS] = _hosts(placed, plan)
+    for node in dict.fromkeys(name for server in placed for name in _nodes(server)):
+        services = dict(_services(engine, placed, node, facts))
+        written[f"{node}.compose.yaml"] = yaml_io.dump({"name": f"{plan.scenario.name}-{node}", "services": services})
+    written |= _front(plan, engine, found)
+    written |= benchmarks(plan, facts, engine, found)
+    written["README.md"] = readme(plan, engine, settings, found, written)
+    return written
+
+
+def of_engine(plan: Plan, engine: Engine) -> list[Deployment]:
+    """Return the plan's deployments of an engine.
+
+    Raises:
+        InputError: there is none, or one of a version whose options are not known.
+    """
+    ours = [d for d in plan.deployments if isinstance(d, Deployment)]
+    mine = [d for d in ours if d.engine.name == engine.name]
+    others = sorted({d.engine.name for d in ours} - {engine.name})
+    if not mine:
+        asked = f"the plan was solved for {' and '.join(others)}; its limits and figures do not carry over" if others else (
+            "the plan has no deployment with a configuration: a table of rates or no plan at all"
+        )
+        again = f": export --to {others[0]}, or solve again with --set 'engine={{name: {engine.name}}}'" if others else ""
+        raise InputError.single("", f"nothing to write for {engine.name}: {asked}{again}")
+    version = definition(engine.name).version
+    wrong = sorted({d.engine.version for d in mine if not f"{version}.".startswith(f"{d.engine.version}.")})
+    if wrong:
+        msg = f"the plan is for {engine.name} {', '.join(wrong)}; options are known of {version}"
+        raise InputError.single("", msg)
+    return mine
+
+
+def _headed(engine: Engine, d: Deployment, text: str) -> str:
+    version = definition(engine.name).version
+    head = f"# {d.name}: {engine.title} {version}, {d.replicas} × {d.devices_per_replica} {d.hardware} ({d.inventory})\n"
+    return head + text
+
+
+def _nodes(server: Server) -> list[str]:
+    return [node_name(server.deployment.inventory, part.node) for part in server.parts]
+
+
+def _hosts(placed: Sequence[Server], plan: Plan) -> str:
+    nodes = list(dict.fromkeys(name for server in placed for name in _nodes(server)))
+    lines = ["# Addresses of the nodes, as they reach each other, and where weights are kept on them."]
+    lines += [f"{address_of(node)}={'127.0.0.1' if len(nodes) == 1 else node}" for node in nodes]
+    lines += [f"FRONT_ADDRESS={'127.0.0.1' if len(nodes) == 1 else nodes[0]}"]
+    return "\n".join([*lines, "MODELS=/models", "HF_CACHE=/root/.cache/huggingface", "HF_TOKEN=", ""])
+
+
+def _services(
+    engine: Engine, placed: Sequence[Server], node: str, facts: Facts
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for server in placed:
+        for k, name in enumerate(_nodes(server)):
+            if name == node:
+                suffix = f"-n{k}" if len(server.parts) > 1 else ""
+                yield f"{server.name}{suffix}", _service(engine, server, k, facts)
+
+
+def _service(engine: Engine, server: Server, k: int, facts: Facts) -> dict[str, Any]:
+    d, vendor = server.deployment, facts.inventory[server.deployment.inventory].vendor
+    ids = [str(device) for device in server.parts[k].devices]
+    visible = {_VISIBLE[vendor]: ",".join(ids)} if vendor in _VISIBLE else {}
+    drivers = [f"{path}:{path}:ro" for path in _ASCEND_DRIVER] if vendor == "Huawei" else []
+    service = {
+        "image": engine.images[vendor],
+        "entrypoint": list(engine.program),
+        "command": ["--config", f"/launch/{engine.config}", *flags(engine.part(server, k))],
+        "network_mode": "host",
+        "ipc": "host",
+        "ulimits": {"memlock": -1},
+        "restart": "unless-stopped",
+        "environment": {"HF_TOKEN": "${HF_TOKEN}", **engine.environment(server, k), **visible},
+        "volumes": [f"./{d.name}:/launch:ro", "${MODELS}:/models:ro", "${HF_CACHE}:/root/.cache/huggingface", *drivers],
+        **_devices(vendor, ids),
+    }
+    return service | ({} if k else {"healthcheck": _probe(engine, server)})
+
+
+def _devices(vendor: str, ids: Sequence[str]) -> dict[str, Any]:
+    """Return how a container gets its devices; only NVIDIA's runtime takes a list of them."""
+    if vendor == "NVIDIA":
+        reserved = {"driver": "nvidia", "device_ids": list(ids), "capabilities": ["gpu"]}
+        return {"deploy": {"resources": {"reservations": {"devices": [reserved]}}}}
+    raw = ["/dev/kfd", "/dev/dri"]
+    if vendor == "Huawei":
+        raw = [*(f"/dev/davinci{i}" for i in ids), "/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"]
+    return {"devices": [f"{path}:{path}" for path in raw]}
+
+
+def _probe(engine: Engine, server: Server) -> dict[str, Any]:
+    test = ["CMD", "curl", "--fail", "--silent", f"http://127.0.0.1:{server.port}{engine.health}"]
+    return {"test": test, "interval": "10s", "timeout": "5s", "retries": 6, "start_period": "60m"}
+
+
+def _front(plan: Plan, engine: Engine, found: Sequence[Target]) -> dict[str, str]:
+    """Return what stands before the replicas: a router for each pair, and a split of each workload by planned rates."""
+    services: dict[str, Any] = {}
+    for target in found:
+        if target.prefill:
+            router = engine.route(target)
+            services[f"{target.name}-router"] = {
+                "image": router.image, "command": list(router.command), "network_mode": "host",
+                "restart": "unless-stopped",
+            }  # fmt: skip
+    written = {}
+    for n, workload in enumerate(dict.fromkeys(target.workload for target in found)):
+        path = f"front/{workload}.conf.template"
+        written[path] = front_conf(workload, [t for t in found if t.workload == workload], FRONT + n)
+        services[f"{workload}-front"] = {
+            "image": FRONT_IMAGE, "network_mode": "host", "restart": "unless-stopped", "env_file": [HOSTS],
+            "volumes": [f"./{path}:/etc/nginx/templates/default.conf.template:ro"],
+        }  # fmt: skip
+    written["front.compose.yaml"] = yaml_io.dump({"name": f"{plan.scenario.name}-front", "services": services})
+    return written
+
+
+class Found(NamedTuple):
+    """A deployment as launch files have it: fields by their names in the plan, and its replicas' devices by node."""
+
+    fields: Mapping[str, Any]
+    devices: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...]
+
+
+def read(written: Mapping[str, str], plan: Plan, facts: Facts, engine: Engine) -> dict[str, Found]:
+    """Read launch files back: what every deployment of an engine is started with, by name.
+
+    Options on a command line go before those of the configuration file, as in the engine itself.
+    """
+    found: dict[str, Found] = {}
+    models = {d.name: d.model for d in of_engine(plan, engine)}
+    starts: dict[str, dict[tuple[int, int], tuple[str, tuple[int, ...], dict[str, Any]]]] = {name: {} for name in models}
+    for path, text in written.items():
+        if not path.endswith(".compose.yaml") or path == "front.compose.yaml":
+            continue
+        for name, service in yaml_io.parse(text, path).data["services"].items():
+            deployment, replica, part = _identity(name, service)
+            options = from_flags(engine.name, "serve", service["command"])
+            node = path.removesuffix(".compose.yaml")
+            starts[deployment][replica, part] = (node, _given(service), options)
+    for name, model in models.items():
+        path = f"{name}/{engine.config}"
+        settings = yaml_io.parse(written[path], path).data
+        read_back = [
+            engine.read({**settings, **options}, model, facts) for _, _, options in starts[name].values()
+        ]
+        if any(fields != read_back[0] for fields in read_back):
+            msg = f"{name}: its replicas are not started alike"
+            raise InternalError(msg)
+        replicas: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
+        for (replica, _), (node, devices, _) in sorted(starts[name].items()):
+            replicas.setdefault(replica, []).append((node, devices))
+        found[name] = Found(read_back[0], tuple(tuple(parts) for parts in replicas.values()))
+    return found
+
+
+def _identity(name: str, service: Mapping[str, Any]) -> tuple[str, int, int]:
+    """Return the deployment, replica and part that a service is."""
+    deployment = next(v for v in service["volumes"] if v.endswith(":/launch:ro")).split(":")[0].removeprefix("./")
+    replica, _, part = name.removeprefix(f"{deployment}-r").partition("-n")
+    return deployment, int(replica), int(part or 0)
+
+
+def _given(service: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the devices that a service gets."""
+    for variable in _VISIBLE.values():
+        if variable in service["environment"]:
+            return tuple(int(i) for i in service["environment"][variable].split(","))
+    (reserved,) = service["deploy"]["resources"]["reservations"]["devices"]
+    return tuple(int(i) for i in reserved["device_ids"])

@@ -1,0 +1,114 @@
+"""What the launch files of one engine need to know of it, and what several engines share."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from planner.launch.definition import Options
+from planner.launch.facts import EngineFacts, Facts
+from planner.launch.servers import Server, Target
+from planner.plan import Deployment
+
+_DIGITS = 1e4
+
+
+class Route(NamedTuple):
+    """What stands before the parts of a pair: its image, and the command."""
+
+    image: str
+    command: tuple[str, ...]
+
+
+class Engine(NamedTuple):
+    """One engine: how a deployment becomes its options, and how these are read back.
+
+    ``settings`` are the options that all replicas of a deployment share, ``part`` those of a replica's part on one
+    node, ``environment`` its variables. ``read`` returns fields of a deployment by their names. ``route`` stands before
+    the parts of a pair; ``bench`` returns a benchmark's command for a target at a base URL, ``result`` its result file.
+    """
+
+    name: str
+    title: str
+    program: tuple[str, ...]
+    config: str
+    images: Mapping[str, str]
+    health: str
+    settings: Callable[[Deployment, Facts], Options]
+    part: Callable[[Server, int], Options]
+    environment: Callable[[Server, int], Mapping[str, str]]
+    read: Callable[[Options, str, Facts], Mapping[str, Any]]
+    route: Callable[[Target], Route]
+    bench: Callable[["Load"], Sequence[str]]
+    bench_image: str = ""
+
+
+class Load(NamedTuple):
+    """A benchmark run: where to, with which model and lengths, and how hard.
+
+    ``rate`` is the arrival rate [request/s] of an open loop, 0 for a closed loop of ``clients``.
+    """
+
+    url: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    rate: float
+    clients: int
+    result: str
+
+    @property
+    def requests(self) -> int:
+        """Requests of a run: some minutes of load, and several for each client."""
+        return max(16 * self.clients, math.ceil(180 * self.rate), 32)
+
+
+def memory_fraction(d: Deployment, engine: EngineFacts) -> float:
+    """Return the fraction that gives the KV cache what the plan has for it, in what the engine takes it of, rounded down.
+
+    Of all memory what the plan uses; of a static share weights and cache; of what is free the cache.
+    """
+    m = d.memory_bytes
+    if engine.memory_fraction_of == "static":
+        share = (m.weights + m.kv_cache) / (m.capacity - engine.base_bytes - m.communication)
+    elif engine.memory_fraction_of == "free":
+        share = m.kv_cache / (m.kv_cache + m.reserve)
+    else:
+        share = (m.capacity - m.reserve) / m.capacity
+    return math.floor(share * _DIGITS + 1e-6) / _DIGITS
+
+
+def checkpoint(d: Deployment, facts: Facts, online: Mapping[str, str]) -> tuple[str, str | None]:
+    """Return where weights are loaded from, and the method that quantises them on the way (none: as they are).
+
+    ``online``: methods by format for what the engine makes of a bf16 checkpoint itself; other formats need a
+    checkpoint of their own, expected under /models.
+    """
+    model = facts.models[d.model]
+    if d.weight_precision == model.precision:
+        return model.repository, None
+    if model.precision == "bf16" and d.weight_precision in online:
+        return model.repository, online[d.weight_precision]
+    return prepared(model.repository, d.weight_precision), None
+
+
+def prepared(repository: str, precision: str) -> str:
+    """Return where a checkpoint in another format than the published one is expected."""
+    return f"/models/{repository.rpartition('/')[2]}-{precision}"
+
+
+def weight_precision(path: str, method: str | None, facts: Facts, model: str, online: Mapping[str, str]) -> str:
+    """Return the format that ``checkpoint`` was asked for."""
+    published = facts.models[model]
+    if method is not None:
+        return next(precision for precision, name in online.items() if name == method)
+    return published.precision if path == published.repository else path.rpartition("-")[2]
+
+
+def draft_model(model: str) -> str:
+    """Return where a draft model is expected: a scenario has its speed and acceptance, not its name."""
+    return f"/models/{model}-draft"
+
+
+def latent(d: Deployment) -> bool:
+    """Tell whether the model caches latents (MLA): attention kernels choose the block then."""
+    return any(kind in ("mla", "sparse_mla") for kind in d.attention.layers)

@@ -1,0 +1,51 @@
+"""What launch files need beyond the plan: where weights lie, what a node is, how long requests are. Values only."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from planner.milp.stock import Stock
+
+
+class ModelFacts(NamedTuple):
+    """A model as engines load it: its Hugging Face id or path, the format its checkpoint is stored in.
+
+    ``own_drafts``: it has a draft module of its own (MTP); a separate draft model is not named by a scenario.
+    """
+
+    repository: str
+    precision: str
+    own_drafts: bool
+
+
+class InventoryFacts(NamedTuple):
+    """Devices of one inventory: their vendor and their nodes."""
+
+    vendor: str
+    stock: Stock
+
+
+class WorkloadFacts(NamedTuple):
+    """Requests of a workload: mean prompt and generated tokens."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+class EngineFacts(NamedTuple):
+    """How an engine shares out memory, and its default block [token].
+
+    ``base_bytes`` is what it takes before a static share is worked out [byte].
+    """
+
+    memory_fraction_of: str
+    base_bytes: float
+    block_size: int
+
+
+class Facts(NamedTuple):
+    """Facts by the scenario's names of models, inventories and workloads, and by engine name."""
+
+    models: Mapping[str, ModelFacts]
+    inventory: Mapping[str, InventoryFacts]
+    workloads: Mapping[str, WorkloadFacts]
+    engines: Mapping[str, EngineFacts]

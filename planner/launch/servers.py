@@ -1,0 +1,114 @@
+"""Replicas as servers: on which nodes, at which ports, and who sends requests to whom."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from planner.constants import MILLISECONDS_PER_SECOND
+from planner.launch.facts import Facts
+from planner.launch.placement import Part, place
+from planner.plan import Deployment, Plan
+
+HTTP, TRANSFER, RENDEZVOUS = 8000, 36000, 29500  # first ports; 20000 to 36000 is what Ascend's transfers draw from
+FRONT, ROUTER = 8800, 8900
+TRANSFER_BLOCK = 64  # ports that a replica may take for transfers: one for each attention rank
+
+
+class Server(NamedTuple):
+    """One replica of a deployment.
+
+    ``port`` takes requests on the first part's node; ``transfer_port`` is the first of as many as the replica has
+    ranks, and ``rendezvous_port`` is where parts on several nodes meet.
+    """
+
+    deployment: Deployment
+    number: int
+    parts: tuple[Part, ...]
+    port: int
+    transfer_port: int
+    rendezvous_port: int
+
+    @property
+    def name(self) -> str:
+        """Name the replica."""
+        return f"{self.deployment.name}-r{self.number}"
+
+    @property
+    def head(self) -> str:
+        """Name the node that takes requests."""
+        return node_name(self.deployment.inventory, self.parts[0].node)
+
+    @property
+    def url(self) -> str:
+        """Return where requests go, with the node's address as a variable."""
+        return f"http://${{{address_of(self.head)}}}:{self.port}"
+
+
+class Target(NamedTuple):
+    """What requests of a workload are sent to: a mixed deployment, or a pair behind a router of its own.
+
+    ``rate`` is the planned load [request/s], ``clients`` the requests under way then (Little's law).
+    """
+
+    name: str
+    workload: str
+    rate: float
+    clients: float
+    prefill: tuple[Server, ...]
+    decode: tuple[Server, ...]
+    mixed: tuple[Server, ...]
+    port: int
+
+
+def node_name(inventory: str, node: int) -> str:
+    """Name a node of an inventory."""
+    return f"{inventory}-{node}"
+
+
+def address_of(node: str) -> str:
+    """Return the variable that holds a node's address."""
+    return "".join(c.upper() if c.isalnum() else "_" for c in node) + "_ADDRESS"
+
+
+def servers(plan: Plan, facts: Facts) -> list[Server]:
+    """Return every replica of the plan's deployments, placed, in the plan's order."""
+    found: dict[tuple[int, int], tuple[Part, ...]] = {}
+    mine = [(i, d) for i, d in enumerate(plan.deployments) if isinstance(d, Deployment)]
+    for inventory, known in facts.inventory.items():
+        keys = [(i, r) for i, d in mine if d.inventory == inventory for r in range(d.replicas)]
+        sizes = [plan.deployments[i].devices_per_replica for i, _ in keys]
+        found |= dict(zip(keys, place(sizes, known.stock), strict=True))
+    listed: list[Server] = []
+    for i, d in mine:
+        for r in range(d.replicas):
+            n = len(listed)
+            ports = (HTTP + n, TRANSFER + n * TRANSFER_BLOCK, RENDEZVOUS + n)
+            listed.append(Server(d, r, found[i, r], *ports))
+    return listed
+
+
+def targets(plan: Plan, facts: Facts, placed: Sequence[Server]) -> list[Target]:
+    """Return where the requests of each workload go, and how many."""
+    return [target._replace(port=ROUTER + n) for n, target in enumerate(_targets(plan, facts, placed))]
+
+
+def _targets(plan: Plan, facts: Facts, placed: Sequence[Server]) -> Iterator[Target]:
+    by_name: dict[str, tuple[Server, ...]] = {}
+    for server in placed:
+        by_name[server.deployment.name] = (*by_name.get(server.deployment.name, ()), server)
+    ours = [d for d in plan.deployments if isinstance(d, Deployment)]
+    for d in ours:
+        if d.role == "mixed":
+            yield Target(d.name, d.workload, d.requests_per_s, d.requests_in_flight, (), (), by_name[d.name], 0)
+    for pair in dict.fromkeys(d.pair for d in ours if d.pair):
+        members = [d for d in ours if d.pair == pair]
+        routes = [route for route in plan.routes if route.decode in {d.name for d in members}]
+        tokens = facts.workloads[members[0].workload].output_tokens
+        clients = sum(
+            r.requests_per_s * ((r.ttft_ms or 0.0) + (r.tpot_ms or 0.0) * (tokens - 1)) / MILLISECONDS_PER_SECOND
+            for r in routes
+        )
+        sides = {role: [s for d in members if d.role == role for s in by_name[d.name]] for role in ("prefill", "decode")}
+        yield Target(
+            pair, members[0].workload, sum(route.requests_per_s for route in routes), clients,
+            tuple(sides["prefill"]), tuple(sides["decode"]), (), 0,
+        )  # fmt: skip
