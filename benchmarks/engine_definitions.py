@@ -3,6 +3,7 @@
     python benchmarks/engine_definitions.py vllm           # in an environment with vLLM 0.24.0, writes the data file
     python benchmarks/engine_definitions.py sglang --check # says whether the file is what SGLang 0.5.23 says
     python benchmarks/engine_definitions.py vllm --source PATH  # of an unpacked package instead of an installed one
+    python benchmarks/engine_definitions.py vllm-ascend --source CHECKOUT  # read from its sources, at a tag
 
 Names, types, legal values and defaults are taken, no text: for each option its form (``switch``, ``pair`` of --x and
 --no-x, ``one`` value, ``many``), the type of its values, the choices, and the fields of those that are JSON objects.
@@ -10,6 +11,7 @@ The parsers are built as the engines build them; nothing needs a GPU (benchmarks
 """
 
 import argparse
+import ast
 import dataclasses
 import importlib
 import importlib.metadata
@@ -17,12 +19,14 @@ import json
 import logging
 import math
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parent.parent / "planner" / "launch" / "definitions"
+PROXY = "examples/disaggregated_prefill_v1/load_balance_proxy_server_example.py"
 SCALARS = (bool, int, float, str, type(None))
 
 
@@ -147,13 +151,80 @@ def sglang() -> dict[str, Any]:
             "repository": "https://github.com/sgl-project/sglang",
             "tag": f"v{__version__}",
             "licence": "Apache-2.0",
-            "paths": ["python/sglang/srt/server_args.py", "python/sglang/srt/arg_groups", "python/sglang/srt/environ.py",
-                      "python/sglang/benchmark/serving.py"],
+            "paths": ["python/sglang/srt/server_args.py", "python/sglang/srt/arg_groups",
+                      "python/sglang/srt/environ.py", "python/sglang/benchmark/serving.py"],
         },
         "fields": {},
         "environment": sorted(name for name in vars(Envs) if name.isupper()),
         "options": {"serve": options(serve), "bench": options(bench)},
     }  # fmt: skip
+
+
+def vllm_ascend(source: Path) -> dict[str, Any]:
+    """Return what vllm-ascend adds to vLLM, from its sources: keys of --additional-config, and variables."""
+    config = ast.parse((source / "vllm_ascend" / "ascend_config.py").read_text(encoding="utf-8"))
+    envs = ast.parse((source / "vllm_ascend" / "envs.py").read_text(encoding="utf-8"))
+    classes = {node.name: node for node in config.body if isinstance(node, ast.ClassDef)}
+    nested = {
+        "ascend_compilation_config": "AscendCompilationConfig",
+        "eplb_config": "EplbConfig",
+        "finegrained_tp_config": "FinegrainedTPConfig",
+        "xlite_graph_config": "XliteGraphConfig",
+    }
+    return {
+        "engine": "vllm-ascend",
+        "version": _described(source).removeprefix("v"),
+        "source": {
+            "repository": "https://github.com/vllm-project/vllm-ascend",
+            "tag": _described(source),
+            "licence": "Apache-2.0",
+            "paths": ["vllm_ascend/ascend_config.py", "vllm_ascend/envs.py", PROXY],
+        },
+        "extends": "vllm",
+        "fields": {
+            "additional-config": _keys(classes["AscendConfig"], "additional_config"),
+            **{f"additional-config.{key}": _keys(classes[name]) for key, name in nested.items()},
+        },
+        "environment": sorted({*_dictionary_keys(envs), "DYNAMIC_EPLB"}),
+        "options": {"route": _arguments(ast.parse((source / PROXY).read_text(encoding="utf-8")))},
+    }
+
+
+def _arguments(tree: ast.AST) -> dict[str, dict[str, Any]]:
+    """Return the options that a script adds to its parser."""
+    found: dict[str, dict[str, Any]] = {}
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument"):
+            continue
+        given = {keyword.arg: keyword.value for keyword in node.keywords}
+        name, kind = ast.literal_eval(node.args[0]).removeprefix("--"), getattr(given.get("type"), "id", "str")
+        found[name] = {"form": "many" if "nargs" in given else "one", "type": kind}
+    return dict(sorted(found.items()))
+
+
+def _described(source: Path) -> str:
+    return subprocess.check_output(["git", "-C", str(source), "describe", "--tags"], text=True).strip()
+
+
+def _keys(found: ast.ClassDef, mapping: str = "") -> list[str]:
+    """Return the keys that a class reads of a mapping (of any, without its name), its defaults and parameters."""
+    keys: set[str] = set()
+    for node in ast.walk(found):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            names = [a.id for a in node.args if isinstance(a, ast.Name)]
+            if (node.func.attr == "get" and (of == mapping or not mapping)) or mapping in names:
+                keys |= set(texts[:1])
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__" and not mapping:
+            keys |= {a.arg for a in node.args.args if a.annotation and getattr(a.annotation, "id", "") == "bool"}
+    return sorted(keys | (set() if mapping else set(_dictionary_keys(found))))
+
+
+def _dictionary_keys(tree: ast.AST) -> list[str]:
+    """Return the text keys of every dictionary that is written out in a tree."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]
+    return [k.value for node in found for k in node.keys if isinstance(k, ast.Constant) and isinstance(k.value, str)]
 
 
 def router(engine: str) -> dict[str, Any]:
@@ -182,7 +253,7 @@ def router(engine: str) -> dict[str, Any]:
 def _caught(run: Callable[[], Any], module: str) -> argparse.ArgumentParser:
     """Return the parser that a script builds, from its first call to read arguments."""
 
-    class _Caught(Exception):  # noqa: N818 - a way out, no error
+    class _Caught(Exception):
         pass
 
     kept: list[argparse.ArgumentParser] = []
@@ -208,13 +279,19 @@ READERS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "vllm-router": lambda: router("vllm"),
     "sglang-router": lambda: router("sglang"),
 }
+SOURCES: Mapping[str, Callable[[Path], dict[str, Any]]] = {"vllm-ascend": vllm_ascend}
 
 
 def text(data: Mapping[str, Any]) -> str:
     """Return a definition as JSON, an option a line."""
-    lines = ["{"]
-    for name in ("engine", "version", "source"):
-        lines.append(f"  {_json(name)}: {_json(data[name])},")
+    lines = [
+        "{",
+        *(
+            f"  {_json(name)}: {_json(data[name])},"
+            for name in ("engine", "version", "source", "extends")
+            if name in data
+        ),
+    ]
     lines.append('  "fields": {' + _block(data["fields"].items(), "    ") + "},")
     lines.append(f'  "environment": {_json(data["environment"])},')
     programs = [f"    {_json(name)}: {{{_block(found.items(), '      ')}}}" for name, found in data["options"].items()]
@@ -233,7 +310,7 @@ def _json(value: Any) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write what an engine's command line accepts as data.")
-    parser.add_argument("engine", choices=sorted(READERS))
+    parser.add_argument("engine", choices=sorted({*READERS, *SOURCES}))
     parser.add_argument("--source", type=Path, help="unpacked package, used before an installed one")
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     chosen = parser.parse_args()
@@ -243,7 +320,10 @@ def main() -> int:
                    "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
     logging.disable(logging.CRITICAL)
     sys.argv = sys.argv[:1]
-    found, path = text(READERS[chosen.engine]()), FOLDER / f"{chosen.engine}.json"
+    if chosen.engine in SOURCES and not chosen.source:
+        parser.error(f"{chosen.engine} is read from a checkout: --source PATH")
+    data = SOURCES[chosen.engine](chosen.source) if chosen.engine in SOURCES else READERS[chosen.engine]()
+    found, path = text(data), FOLDER / f"{chosen.engine}.json"
     if chosen.check:
         same = path.exists() and path.read_text(encoding="utf-8") == found
         print(f"{path.name}: {'as' if same else 'not as'} the engine says")

@@ -91,6 +91,19 @@ def axes_of():
     return made
 
 
+@pytest.fixture(scope="session")
+def solved():
+    """Return a function that solves a scenario file with some settings, each question once per session."""
+    from planner import pipeline
+    from planner.catalog import load_scenario
+
+    @functools.cache
+    def made(path, settings=()):
+        return pipeline.solve(load_scenario(path, settings))
+
+    return made
+
+
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="write golden files anew")
     parser.addoption("--update-docs", action="store_true", help="write documented outputs and generated pages anew")

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from planner.launch.facts import Facts
+from planner.launch.found import Found
 from planner.plan import Plan
 from planner.registry import by_name
 
@@ -13,17 +14,24 @@ Files = Mapping[str, str | bytes]
 
 
 class Module(Protocol):
-    """What the file of a format has: ``files`` by path from the folder that is written."""
+    """What the module of a format has."""
 
     def files(self, plan: Plan, facts: Facts) -> Files:
         """Return everything that is written, by path."""
+
+
+class Reader(Module, Protocol):
+    """What the module of a format has whose files are read back."""
+
+    def read(self, written: Files, plan: Plan, facts: Facts) -> Mapping[str, Found]:
+        """Return the deployments that files say, by name."""
 
 
 class Format(NamedTuple):
     """An output format: its name, what it is, and its module.
 
     ``pinned``: the definitions it is held to, names of files in planner/launch/definitions. ``reads``: its module also
-    has ``read``, which returns the deployments that files say, by name (``launch.compose.Found``).
+    has ``read`` (``Reader``).
     """
 
     name: str
@@ -31,16 +39,23 @@ class Format(NamedTuple):
     pinned: tuple[str, ...] = ()
     reads: bool = False
 
-    def load(self) -> Module:
-        """Import the format."""
-        module: Module = importlib.import_module(f"planner.exporters.{self.name.replace('-', '_')}")
+    def load(self) -> Reader:
+        """Import the format; it has no ``read`` unless ``reads`` says so."""
+        module: Reader = importlib.import_module(f"planner.exporters.{self.name.replace('-', '_')}")
         return module
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     by_name(
         (
-            Format("vllm", "vLLM: a configuration per deployment, a Compose file per node", ("vllm",), reads=True),
+            Format(
+                "vllm",
+                "vLLM: a configuration per deployment, a Compose file per node",
+                ("vllm", "vllm-router"),
+                reads=True,
+            ),
+            Format("vllm-ascend", "vLLM with the vllm-ascend plugin: the same", ("vllm-ascend", "vllm"), reads=True),
+            Format("sglang", "SGLang: the same", ("sglang", "sglang-router"), reads=True),
         )
     )
 )

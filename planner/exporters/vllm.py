@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from planner.launch import compose
-from planner.launch.compose import Found
 from planner.launch.facts import Facts
+from planner.launch.found import Found
 from planner.launch.vllm import ENGINE
 from planner.plan import Plan
 

@@ -1,20 +1,22 @@
 """A folder of launch files for containers: options of each deployment, and what each node starts (Compose files)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from planner import yaml_io
 from planner.errors import InputError, InternalError
-from planner.launch.definition import definition, flags, from_flags
+from planner.launch.definition import checked_variables, definition, flags, from_flags
 from planner.launch.engine import Engine
 from planner.launch.facts import Facts
+from planner.launch.found import Found
 from planner.launch.front import FRONT_IMAGE, front_conf
 from planner.launch.readme import benchmarks, readme
-from planner.launch.servers import FRONT, Server, Target, address_of, node_name, servers, targets
+from planner.launch.servers import FRONT, Server, Target, address_of, node_name, servers, slug, targets
 from planner.plan import Deployment, Plan
 
 HOSTS = "hosts.env"
-_VISIBLE = {"Huawei": "ASCEND_RT_VISIBLE_DEVICES", "AMD": "HIP_VISIBLE_DEVICES"}
+_AMD = "HIP_VISIBLE_DEVICES"
+_NPU = "/dev/davinci"
 _ASCEND_DRIVER = (
     "/usr/local/dcmi",
     "/usr/local/bin/npu-smi",
@@ -36,13 +38,17 @@ def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
     placed = [s for s in servers(plan, facts) if s.deployment.engine.name == engine.name]
     found = [t for t in targets(plan, facts, servers(plan, facts)) if (t.mixed or t.prefill)[0] in placed]
     settings = {d.name: engine.settings(d, facts) for d in mine}
-    written = {f"{d.name}/{engine.config}": _headed(engine, d, yaml_io.dump(dict(settings[d.name]))) for d in mine}
-    written[HOSTS] = _hosts(placed, plan)
+    written = {
+        f"{slug(d.name)}/{engine.config}": _headed(engine, d, yaml_io.dump(dict(settings[d.name]))) for d in mine
+    }
     for node in dict.fromkeys(name for server in placed for name in _nodes(server)):
         services = dict(_services(engine, placed, node, facts))
-        written[f"{node}.compose.yaml"] = yaml_io.dump({"name": f"{plan.scenario.name}-{node}", "services": services})
+        written[f"{node}.compose.yaml"] = yaml_io.dump(
+            {"name": f"{slug(plan.scenario.name)}-{node}", "services": services}
+        )
     written |= _front(plan, engine, found)
     written |= benchmarks(plan, facts, engine, found)
+    written[HOSTS] = _hosts(placed, written)
     written["README.md"] = readme(plan, engine, settings, found, written)
     return written
 
@@ -57,10 +63,14 @@ def of_engine(plan: Plan, engine: Engine) -> list[Deployment]:
     mine = [d for d in ours if d.engine.name == engine.name]
     others = sorted({d.engine.name for d in ours} - {engine.name})
     if not mine:
-        asked = f"the plan was solved for {' and '.join(others)}; its limits and figures do not carry over" if others else (
-            "the plan has no deployment with a configuration: a table of rates or no plan at all"
+        asked = (
+            f"the plan was solved for {' and '.join(others)}; its limits and figures do not carry over"
+            if others
+            else ("the plan has no deployment with a configuration: a table of rates or no plan at all")
         )
-        again = f": export --to {others[0]}, or solve again with --set 'engine={{name: {engine.name}}}'" if others else ""
+        again = (
+            f": export --to {others[0]}, or solve again with --set 'engine={{name: {engine.name}}}'" if others else ""
+        )
         raise InputError.single("", f"nothing to write for {engine.name}: {asked}{again}")
     version = definition(engine.name).version
     wrong = sorted({d.engine.version for d in mine if not f"{version}.".startswith(f"{d.engine.version}.")})
@@ -72,7 +82,8 @@ def of_engine(plan: Plan, engine: Engine) -> list[Deployment]:
 
 def _headed(engine: Engine, d: Deployment, text: str) -> str:
     version = definition(engine.name).version
-    head = f"# {d.name}: {engine.title} {version}, {d.replicas} × {d.devices_per_replica} {d.hardware} ({d.inventory})\n"
+    what = f"{d.replicas} × {d.devices_per_replica} {slug(d.hardware)}"
+    head = f"# {slug(d.name)}: {engine.title} {version}, {what}\n"
     return head + text
 
 
@@ -80,11 +91,13 @@ def _nodes(server: Server) -> list[str]:
     return [node_name(server.deployment.inventory, part.node) for part in server.parts]
 
 
-def _hosts(placed: Sequence[Server], plan: Plan) -> str:
+def _hosts(placed: Sequence[Server], written: Mapping[str, str]) -> str:
     nodes = list(dict.fromkeys(name for server in placed for name in _nodes(server)))
     lines = ["# Addresses of the nodes, as they reach each other, and where weights are kept on them."]
     lines += [f"{address_of(node)}={'127.0.0.1' if len(nodes) == 1 else node}" for node in nodes]
     lines += [f"FRONT_ADDRESS={'127.0.0.1' if len(nodes) == 1 else nodes[0]}"]
+    if any("NETWORK_INTERFACE" in text for text in written.values()):
+        lines.append("NETWORK_INTERFACE=eth0")
     return "\n".join([*lines, "MODELS=/models", "HF_CACHE=/root/.cache/huggingface", "HF_TOKEN=", ""])
 
 
@@ -95,37 +108,61 @@ def _services(
         for k, name in enumerate(_nodes(server)):
             if name == node:
                 suffix = f"-n{k}" if len(server.parts) > 1 else ""
-                yield f"{server.name}{suffix}", _service(engine, server, k, facts)
+                yield f"{server.name}{suffix}", _service(engine, server, k, facts, _pair_of(server, placed))
 
 
-def _service(engine: Engine, server: Server, k: int, facts: Facts) -> dict[str, Any]:
+def _service(engine: Engine, server: Server, k: int, facts: Facts, pair: Sequence[Deployment]) -> dict[str, Any]:
     d, vendor = server.deployment, facts.inventory[server.deployment.inventory].vendor
     ids = [str(device) for device in server.parts[k].devices]
-    visible = {_VISIBLE[vendor]: ",".join(ids)} if vendor in _VISIBLE else {}
+    visible = {_AMD: ",".join(ids)} if vendor == "AMD" else {}
     drivers = [f"{path}:{path}:ro" for path in _ASCEND_DRIVER] if vendor == "Huawei" else []
     service = {
-        "image": engine.images[vendor],
+        "image": _image(engine, d.hardware, vendor),
         "entrypoint": list(engine.program),
-        "command": ["--config", f"/launch/{engine.config}", *flags(engine.part(server, k))],
+        "command": ["--config", f"/launch/{engine.config}", *flags(engine.part(server, k, pair))],
         "network_mode": "host",
         "ipc": "host",
         "ulimits": {"memlock": -1},
         "restart": "unless-stopped",
-        "environment": {"HF_TOKEN": "${HF_TOKEN}", **engine.environment(server, k), **visible},
-        "volumes": [f"./{d.name}:/launch:ro", "${MODELS}:/models:ro", "${HF_CACHE}:/root/.cache/huggingface", *drivers],
+        "environment": {
+            "HF_TOKEN": "${HF_TOKEN}",
+            **checked_variables(engine.name, engine.environment(server, k)),
+            **visible,
+        },
+        "volumes": [
+            f"./{slug(d.name)}:/launch:ro",
+            "${MODELS}:/models:ro",
+            "${HF_CACHE}:/root/.cache/huggingface",
+            *drivers,
+        ],
         **_devices(vendor, ids),
     }
     return service | ({} if k else {"healthcheck": _probe(engine, server)})
 
 
+def _pair_of(server: Server, placed: Sequence[Server]) -> list[Deployment]:
+    """Return the deployments that a replica exchanges caches with, itself among them; none of a mixed one."""
+    pair = server.deployment.pair
+    return [s.deployment for s in placed if s.number == 0 and s.deployment.pair == pair] if pair else []
+
+
+def _image(engine: Engine, hardware: str, vendor: str) -> str:
+    """Return the image for a device, by its own name or its vendor's."""
+    image = engine.images.get(hardware) or engine.images.get(vendor)
+    if image is None:
+        msg = f"no image of {engine.title} {definition(engine.name).version} for {hardware} of {vendor} is known"
+        raise InputError.single("", msg)
+    return image
+
+
 def _devices(vendor: str, ids: Sequence[str]) -> dict[str, Any]:
-    """Return how a container gets its devices; only NVIDIA's runtime takes a list of them."""
+    """Return how a container gets its devices: by number, by file, or all of them, of which it uses some (AMD)."""
     if vendor == "NVIDIA":
         reserved = {"driver": "nvidia", "device_ids": list(ids), "capabilities": ["gpu"]}
         return {"deploy": {"resources": {"reservations": {"devices": [reserved]}}}}
     raw = ["/dev/kfd", "/dev/dri"]
     if vendor == "Huawei":
-        raw = [*(f"/dev/davinci{i}" for i in ids), "/dev/davinci_manager", "/dev/devmm_svm", "/dev/hisi_hdc"]
+        raw = [*(f"{_NPU}{i}" for i in ids), f"{_NPU}_manager", "/dev/devmm_svm", "/dev/hisi_hdc"]
     return {"devices": [f"{path}:{path}" for path in raw]}
 
 
@@ -146,21 +183,14 @@ def _front(plan: Plan, engine: Engine, found: Sequence[Target]) -> dict[str, str
             }  # fmt: skip
     written = {}
     for n, workload in enumerate(dict.fromkeys(target.workload for target in found)):
-        path = f"front/{workload}.conf.template"
-        written[path] = front_conf(workload, [t for t in found if t.workload == workload], FRONT + n)
-        services[f"{workload}-front"] = {
+        path = f"front/{slug(workload)}.conf.template"
+        written[path] = front_conf(slug(workload), [t for t in found if t.workload == workload], FRONT + n)
+        services[f"{slug(workload)}-front"] = {
             "image": FRONT_IMAGE, "network_mode": "host", "restart": "unless-stopped", "env_file": [HOSTS],
             "volumes": [f"./{path}:/etc/nginx/templates/default.conf.template:ro"],
         }  # fmt: skip
-    written["front.compose.yaml"] = yaml_io.dump({"name": f"{plan.scenario.name}-front", "services": services})
+    written["front.compose.yaml"] = yaml_io.dump({"name": f"{slug(plan.scenario.name)}-front", "services": services})
     return written
-
-
-class Found(NamedTuple):
-    """A deployment as launch files have it: fields by their names in the plan, and its replicas' devices by node."""
-
-    fields: Mapping[str, Any]
-    devices: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...]
 
 
 def read(written: Mapping[str, str], plan: Plan, facts: Facts, engine: Engine) -> dict[str, Found]:
@@ -169,8 +199,8 @@ def read(written: Mapping[str, str], plan: Plan, facts: Facts, engine: Engine) -
     Options on a command line go before those of the configuration file, as in the engine itself.
     """
     found: dict[str, Found] = {}
-    models = {d.name: d.model for d in of_engine(plan, engine)}
-    starts: dict[str, dict[tuple[int, int], tuple[str, tuple[int, ...], dict[str, Any]]]] = {name: {} for name in models}
+    mine = {slug(d.name): d for d in of_engine(plan, engine)}
+    starts: dict[str, dict[tuple[int, int], tuple[str, tuple[int, ...], dict[str, Any]]]] = {name: {} for name in mine}
     for path, text in written.items():
         if not path.endswith(".compose.yaml") or path == "front.compose.yaml":
             continue
@@ -179,19 +209,17 @@ def read(written: Mapping[str, str], plan: Plan, facts: Facts, engine: Engine) -
             options = from_flags(engine.name, "serve", service["command"])
             node = path.removesuffix(".compose.yaml")
             starts[deployment][replica, part] = (node, _given(service), options)
-    for name, model in models.items():
+    for name, d in mine.items():
         path = f"{name}/{engine.config}"
         settings = yaml_io.parse(written[path], path).data
-        read_back = [
-            engine.read({**settings, **options}, model, facts) for _, _, options in starts[name].values()
-        ]
+        read_back = [engine.read({**settings, **options}, d.model, facts) for _, _, options in starts[name].values()]
         if any(fields != read_back[0] for fields in read_back):
             msg = f"{name}: its replicas are not started alike"
             raise InternalError(msg)
         replicas: dict[int, list[tuple[str, tuple[int, ...]]]] = {}
         for (replica, _), (node, devices, _) in sorted(starts[name].items()):
             replicas.setdefault(replica, []).append((node, devices))
-        found[name] = Found(read_back[0], tuple(tuple(parts) for parts in replicas.values()))
+        found[d.name] = Found(read_back[0], tuple(tuple(parts) for parts in replicas.values()))
     return found
 
 
@@ -204,8 +232,10 @@ def _identity(name: str, service: Mapping[str, Any]) -> tuple[str, int, int]:
 
 def _given(service: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the devices that a service gets."""
-    for variable in _VISIBLE.values():
-        if variable in service["environment"]:
-            return tuple(int(i) for i in service["environment"][variable].split(","))
+    if _AMD in service["environment"]:
+        return tuple(int(i) for i in service["environment"][_AMD].split(","))
+    if "devices" in service:
+        numbers = [path.partition(":")[0].removeprefix(_NPU) for path in service["devices"]]
+        return tuple(int(number) for number in numbers if number.isdigit())
     (reserved,) = service["deploy"]["resources"]["reservations"]["devices"]
     return tuple(int(i) for i in reserved["device_ids"])

@@ -2,13 +2,15 @@
 
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from planner.errors import InternalError
 
 _FOLDER = Path(__file__).resolve().parent / "definitions"
+_CONVERT: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "json": json.loads, "str": str}
+_PREFIXES = ("VLLM_", "SGLANG_", "TRTLLM_")
 Options = Mapping[str, Any]
 
 
@@ -44,11 +46,10 @@ class Definition(NamedTuple):
             elif isinstance(inner, Mapping):
                 yield from self._object_faults(f"{name}.{key}", inner)
 
-    def environment_faults(self, names: Mapping[str, str]) -> Iterator[str]:
+    def unread(self, names: Iterable[str]) -> Iterator[str]:
         """Yield variables with the engine's own prefix that it does not read."""
-        prefixes = ("VLLM_", "SGLANG_", "TRTLLM_")
         for name in names:
-            if name.startswith(prefixes) and name not in self.environment:
+            if name.startswith(_PREFIXES) and name not in self.environment:
                 yield f"{self.engine} {self.version} does not read {name}"
 
 
@@ -85,9 +86,10 @@ def _is_a(kind: str, value: Any) -> bool:
 def definition(engine: str) -> Definition:
     """Return the definition of an engine, or of its router."""
     data = json.loads((_FOLDER / f"{engine}.json").read_text(encoding="utf-8"))
+    base = definition(data["extends"]) if "extends" in data else Definition("", "", {}, {}, frozenset(), {})
     return Definition(
-        data["engine"], data["version"], data["source"], data["fields"], frozenset(data["environment"]),
-        data["options"],
+        data["engine"], data["version"], data["source"], {**base.fields, **data["fields"]},
+        base.environment | frozenset(data["environment"]), {**base.options, **data["options"]},
     )  # fmt: skip
 
 
@@ -97,10 +99,20 @@ def checked(engine: str, program: str, options: Options) -> Options:
     Raises:
         InternalError: one that it does not: the exporter is wrong, not the plan.
     """
-    faults = list(definition(engine).faults(program, options))
-    if faults:
-        raise InternalError("\n".join(faults))
+    _refuse(definition(engine).faults(program, options))
     return options
+
+
+def checked_variables(engine: str, variables: Mapping[str, str]) -> Mapping[str, str]:
+    """Return environment variables that the pinned version reads; see ``checked``."""
+    _refuse(definition(engine).unread(variables))
+    return variables
+
+
+def _refuse(faults: Iterator[str]) -> None:
+    found = list(faults)
+    if found:
+        raise InternalError("\n".join(found))
 
 
 def flags(options: Options) -> list[str]:
@@ -109,6 +121,15 @@ def flags(options: Options) -> list[str]:
     for name, value in options.items():
         values = value if isinstance(value, list | tuple) else [] if value is True else [value]
         words += [f"--{name}", *(json.dumps(item) if isinstance(item, Mapping) else str(item) for item in values)]
+    return words
+
+
+def repeated(options: Options) -> list[str]:
+    """Return options as the words of a command line where those of many values are written once for each."""
+    words: list[str] = []
+    for name, value in options.items():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            words += flags({name: item})
     return words
 
 
@@ -127,4 +148,4 @@ def from_flags(engine: str, program: str, words: Sequence[str]) -> dict[str, Any
 
 
 def _value(kind: str, word: str) -> Any:
-    return {"int": int, "float": float, "json": json.loads, "str": str}[kind](word)
+    return _CONVERT[kind](word)

@@ -10,6 +10,7 @@ from planner.launch.servers import Server, Target
 from planner.plan import Deployment
 
 _DIGITS = 1e4
+_PYTHON = "python:3.12-slim"
 
 
 class Route(NamedTuple):
@@ -23,8 +24,9 @@ class Engine(NamedTuple):
     """One engine: how a deployment becomes its options, and how these are read back.
 
     ``settings`` are the options that all replicas of a deployment share, ``part`` those of a replica's part on one
-    node, ``environment`` its variables. ``read`` returns fields of a deployment by their names. ``route`` stands before
-    the parts of a pair; ``bench`` returns a benchmark's command for a target at a base URL, ``result`` its result file.
+    node, given the deployments of its pair, and ``environment`` its variables. ``read`` returns fields of a deployment
+    by their names. ``images`` by device or vendor. ``route`` stands before the parts of a pair, ``bench`` is the
+    command of a benchmark.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Engine(NamedTuple):
     images: Mapping[str, str]
     health: str
     settings: Callable[[Deployment, Facts], Options]
-    part: Callable[[Server, int], Options]
+    part: Callable[[Server, int, Sequence[Deployment]], Options]
     environment: Callable[[Server, int], Mapping[str, str]]
     read: Callable[[Options, str, Facts], Mapping[str, Any]]
     route: Callable[[Target], Route]
@@ -62,8 +64,14 @@ class Load(NamedTuple):
         return max(16 * self.clients, math.ceil(180 * self.rate), 32)
 
 
+def installed(package: str, version: str, command: Sequence[str], options: Sequence[str]) -> Route:
+    """Return a router that is installed from its package when its container starts."""
+    words = " ".join([*command, *options])
+    return Route(_PYTHON, ("sh", "-c", f"pip install {package}=={version} && exec {words}"))
+
+
 def memory_fraction(d: Deployment, engine: EngineFacts) -> float:
-    """Return the fraction that gives the KV cache what the plan has for it, in what the engine takes it of, rounded down.
+    """Return the memory fraction that gives the KV cache what the plan has for it, rounded down.
 
     Of all memory what the plan uses; of a static share weights and cache; of what is free the cache.
     """

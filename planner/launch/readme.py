@@ -7,13 +7,13 @@ from typing import Any
 from planner.launch.definition import Options, definition
 from planner.launch.engine import Engine, Load
 from planner.launch.facts import Facts
-from planner.launch.servers import FRONT, Target
+from planner.launch.servers import FRONT, Target, slug
 from planner.plan import Deployment, Plan
 from planner.text import figure
 
 
 def benchmarks(plan: Plan, facts: Facts, engine: Engine, found: Sequence[Target]) -> dict[str, str]:
-    """Return benchmark scripts by path: of each workload at its planned rate, of one replica with its planned clients."""
+    """Return benchmark scripts by path: of each workload at its planned rate, of a replica with its planned clients."""
     written = {}
     for n, workload in enumerate(dict.fromkeys(target.workload for target in found)):
         mine = [target for target in found if target.workload == workload]
@@ -21,10 +21,12 @@ def benchmarks(plan: Plan, facts: Facts, engine: Engine, found: Sequence[Target]
         rate, lengths = sum(target.rate for target in mine), facts.workloads[workload]
         whole = Load(
             f"http://${{FRONT_ADDRESS}}:{FRONT + n}", model, lengths.input_tokens, lengths.output_tokens, rate,
-            max(1, round(sum(target.clients for target in mine))), f"{workload}.json",
+            max(1, round(sum(target.clients for target in mine))), f"{slug(workload)}.json",
         )  # fmt: skip
-        head = f"# {workload} at the planned {figure(rate)} request/s, through its front\n" + _predicted_comment(plan, mine)
-        written[f"benchmark/{workload}.sh"] = _script(engine, mine[0], facts, whole, head)
+        head = f"# {slug(workload)} at the planned {figure(rate)} request/s, through its front\n" + _predicted_comment(
+            plan, mine
+        )
+        written[f"benchmark/{slug(workload)}.sh"] = _script(engine, mine[0], facts, whole, head)
         for target in mine:
             if target.mixed:
                 each = max(1, round(target.clients / len(target.mixed)))
@@ -49,10 +51,10 @@ def _script(engine: Engine, target: Target, facts: Facts, load: Load, head: str)
         "set -eu",
         'cd "$(dirname "$0")"',
         "set -a && . ../hosts.env && set +a",
-        "docker run --rm --network host --env HF_TOKEN --volume \"$PWD:/results\" --workdir /results \\",
+        'docker run --rm --network host --env HF_TOKEN --volume "$PWD:/results" --workdir /results \\',
         f'  --volume "$HF_CACHE:/root/.cache/huggingface" --entrypoint {words[0]} {image} \\',
         f"  {' '.join(words[1:])}",
-        f"echo \"now: planner compare plan.json $PWD/{load.result}\"",
+        f'echo "now: planner compare plan.json $PWD/{load.result}"',
     ]
     return "\n".join([*lines, ""])
 
@@ -76,7 +78,7 @@ def _figures(plan: Plan, found: Sequence[Target]) -> Iterator[str]:
         for route in plan.routes:
             if route.decode in names and route.ttft_ms is not None and route.tpot_ms is not None:
                 yield (
-                    f"{route.prefill} to {route.decode}: {figure(route.requests_per_s)} request/s, "
+                    f"{slug(route.prefill)} to {slug(route.decode)}: {figure(route.requests_per_s)} request/s, "
                     f"TTFT {figure(route.ttft_ms)} ms, TPOT {figure(route.tpot_ms)} ms"
                 )
 
@@ -109,10 +111,10 @@ def readme(
     ups = "\n".join(f"docker compose --env-file hosts.env -f {path} up -d --wait" for path in nodes)
     runs = "\n".join(f"sh {path}" for path in written if path.startswith("benchmark/"))
     doors = "\n".join(
-        f"- `{workload}`: port {FRONT + n}" for n, workload in enumerate(dict.fromkeys(t.workload for t in found))
+        f"- `{slug(workload)}`: port {FRONT + n}" for n, workload in enumerate(dict.fromkeys(t.workload for t in found))
     )
     before = "".join(f"- {line}\n" for line in _needed(plan, engine, settings))
-    return f"""# {plan.scenario.name} on {engine.title} {definition(engine.name).version}
+    return f"""# {slug(plan.scenario.name)} on {engine.title} {definition(engine.name).version}
 
 Written by planner {plan.planner_version} from a plan that is {plan.termination.detail}.
 
@@ -161,7 +163,7 @@ def _needed(plan: Plan, engine: Engine, settings: Mapping[str, Options]) -> Iter
     left = [d for d in plan.deployments if isinstance(d, Deployment) and d.engine.name != engine.name]
     if left:
         others = ", ".join(sorted({d.engine.name for d in left}))
-        yield f"{', '.join(d.name for d in left)}: on {others}, so not here; export the plan to that engine, too"
+        yield f"{', '.join(slug(d.name) for d in left)}: on {others}, so not here; export the plan to that engine, too"
 
 
 def _local(value: Any) -> Iterator[str]:
@@ -176,8 +178,10 @@ def _local(value: Any) -> Iterator[str]:
 def _table(mine: Sequence[Deployment]) -> str:
     head = ("deployment", "replicas", "devices", "tp", "pp", "dp", "ep", "request/s", "TTFT", "TPOT")
     rows = [
-        (d.name, d.replicas, f"{d.devices} {d.hardware}", d.tp, d.pp, d.attention_dp, d.ep, figure(d.requests_per_s),
-         ttft(d), tpot(d))
+        (
+            slug(d.name), d.replicas, f"{d.devices} {slug(d.hardware)}", d.tp, d.pp, d.attention_dp, d.ep,
+            figure(d.requests_per_s), ttft(d), tpot(d),
+        )
         for d in mine
     ]  # fmt: skip
     lines = [head, tuple("---" for _ in head), *rows]

@@ -1,5 +1,6 @@
 """Replicas as servers: on which nodes, at which ports, and who sends requests to whom."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,14 +11,13 @@ from planner.plan import Deployment, Plan
 
 HTTP, TRANSFER, RENDEZVOUS = 8000, 36000, 29500  # first ports; 20000 to 36000 is what Ascend's transfers draw from
 FRONT, ROUTER = 8800, 8900
-TRANSFER_BLOCK = 64  # ports that a replica may take for transfers: one for each attention rank
 
 
 class Server(NamedTuple):
     """One replica of a deployment.
 
     ``port`` takes requests on the first part's node; ``transfer_port`` is the first of as many as the replica has
-    ranks, and ``rendezvous_port`` is where parts on several nodes meet.
+    devices, and ``rendezvous_port`` is where parts on several nodes meet.
     """
 
     deployment: Deployment
@@ -30,7 +30,7 @@ class Server(NamedTuple):
     @property
     def name(self) -> str:
         """Name the replica."""
-        return f"{self.deployment.name}-r{self.number}"
+        return f"{slug(self.deployment.name)}-r{self.number}"
 
     @property
     def head(self) -> str:
@@ -44,7 +44,7 @@ class Server(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What requests of a workload are sent to: a mixed deployment, or a pair behind a router of its own.
+    """What requests of a workload are sent to: a mixed deployment, or a pair behind a router. Its name is a slug.
 
     ``rate`` is the planned load [request/s], ``clients`` the requests under way then (Little's law).
     """
@@ -59,14 +59,19 @@ class Target(NamedTuple):
     port: int
 
 
+def slug(name: str) -> str:
+    """Return a name as folders, containers and Kubernetes take it: small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
+
+
 def node_name(inventory: str, node: int) -> str:
     """Name a node of an inventory."""
-    return f"{inventory}-{node}"
+    return f"{slug(inventory)}-{node}"
 
 
 def address_of(node: str) -> str:
     """Return the variable that holds a node's address."""
-    return "".join(c.upper() if c.isalnum() else "_" for c in node) + "_ADDRESS"
+    return node.upper().replace("-", "_") + "_ADDRESS"
 
 
 def servers(plan: Plan, facts: Facts) -> list[Server]:
@@ -80,9 +85,8 @@ def servers(plan: Plan, facts: Facts) -> list[Server]:
     listed: list[Server] = []
     for i, d in mine:
         for r in range(d.replicas):
-            n = len(listed)
-            ports = (HTTP + n, TRANSFER + n * TRANSFER_BLOCK, RENDEZVOUS + n)
-            listed.append(Server(d, r, found[i, r], *ports))
+            n, before = len(listed), sum(server.deployment.devices_per_replica for server in listed)
+            listed.append(Server(d, r, found[i, r], HTTP + n, TRANSFER + before, RENDEZVOUS + n))
     return listed
 
 
@@ -98,7 +102,7 @@ def _targets(plan: Plan, facts: Facts, placed: Sequence[Server]) -> Iterator[Tar
     ours = [d for d in plan.deployments if isinstance(d, Deployment)]
     for d in ours:
         if d.role == "mixed":
-            yield Target(d.name, d.workload, d.requests_per_s, d.requests_in_flight, (), (), by_name[d.name], 0)
+            yield Target(slug(d.name), d.workload, d.requests_per_s, d.requests_in_flight, (), (), by_name[d.name], 0)
     for pair in dict.fromkeys(d.pair for d in ours if d.pair):
         members = [d for d in ours if d.pair == pair]
         routes = [route for route in plan.routes if route.decode in {d.name for d in members}]
@@ -107,8 +111,10 @@ def _targets(plan: Plan, facts: Facts, placed: Sequence[Server]) -> Iterator[Tar
             r.requests_per_s * ((r.ttft_ms or 0.0) + (r.tpot_ms or 0.0) * (tokens - 1)) / MILLISECONDS_PER_SECOND
             for r in routes
         )
-        sides = {role: [s for d in members if d.role == role for s in by_name[d.name]] for role in ("prefill", "decode")}
+        sides = {
+            role: [s for d in members if d.role == role for s in by_name[d.name]] for role in ("prefill", "decode")
+        }
         yield Target(
-            pair, members[0].workload, sum(route.requests_per_s for route in routes), clients,
+            slug(pair), members[0].workload, sum(route.requests_per_s for route in routes), clients,
             tuple(sides["prefill"]), tuple(sides["decode"]), (), 0,
         )  # fmt: skip

@@ -4,18 +4,19 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from planner.launch.definition import Options, checked, definition, flags
+from planner.launch.definition import Options, checked, definition, flags, repeated
 from planner.launch.engine import (
     Engine,
     Load,
     Route,
     checkpoint,
     draft_model,
+    installed,
     latent,
     memory_fraction,
     weight_precision,
 )
-from planner.launch.facts import Facts
+from planner.launch.facts import EngineFacts, Facts
 from planner.launch.servers import Server, Target, address_of, node_name
 from planner.plan import Deployment
 
@@ -24,26 +25,25 @@ KV_DTYPES = MappingProxyType({"bf16": "bfloat16", "fp8": "fp8"})
 ROLES = MappingProxyType({"prefill": "kv_producer", "decode": "kv_consumer"})
 _PASSES = MappingProxyType({"matmul_all_reduce_overlap": {"enable_sp": True, "fuse_gemm_comms": True}})
 _SWITCHES = MappingProxyType({"dual_batch_overlap": "enable-dbo"})
-ROUTER_IMAGE = "python:3.12-slim"
 
 
 def settings(d: Deployment, facts: Facts) -> Options:
     """Return the options that all replicas of a deployment share."""
     path, method = checkpoint(d, facts, ONLINE)
     quantised = {} if method is None else {"quantization": method}
-    options = shared(d, facts, path) | quantised | _overlaps(d)
+    options = shared(d, facts, path) | quantised | _redundancy(d) | _overlaps(d)
     if d.role != "mixed":
         options["kv-transfer-config"] = {"kv_connector": "NixlConnector", "kv_role": ROLES[d.role]}
     return checked("vllm", "serve", options)
 
 
-def shared(d: Deployment, facts: Facts, path: str) -> dict[str, Any]:
+def shared(d: Deployment, facts: Facts, path: str, kv_dtypes: Mapping[str, str] = KV_DTYPES) -> dict[str, Any]:
     """Return the options that vLLM has on every platform."""
     engine = facts.engines[d.engine.name]
     options: dict[str, Any] = {
         "model": path,
         "served-model-name": [facts.models[d.model].repository],
-        "host": "0.0.0.0",  # noqa: S104 - servers are meant to be reached
+        "host": "0.0.0.0",
         "dtype": "bfloat16",
         "tensor-parallel-size": d.tp,
         "pipeline-parallel-size": d.pp,
@@ -52,7 +52,7 @@ def shared(d: Deployment, facts: Facts, path: str) -> dict[str, Any]:
         "max-num-seqs": d.max_num_seqs,
         "max-num-batched-tokens": d.max_num_batched_tokens,
         "gpu-memory-utilization": memory_fraction(d, engine),
-        "kv-cache-dtype": KV_DTYPES[d.kv_precision],
+        "kv-cache-dtype": kv_dtypes[d.kv_precision],
     }
     if not (latent(d) and d.block_size == engine.block_size):
         options["block-size"] = d.block_size
@@ -64,7 +64,7 @@ def shared(d: Deployment, facts: Facts, path: str) -> dict[str, Any]:
         options["decode-context-parallel-size"] = d.context_parallel
     if d.speculative_tokens:
         options["speculative-config"] = _drafts(d, facts)
-    return options | _redundancy(d) | _graphs(d)
+    return options | _graphs(d)
 
 
 def _switch(name: str, *, on: bool) -> dict[str, bool]:
@@ -99,7 +99,7 @@ def _overlaps(d: Deployment) -> dict[str, Any]:
     return found
 
 
-def part(server: Server, k: int) -> Options:
+def part(server: Server, k: int, pair: Sequence[Deployment]) -> Options:
     """Return the options of a replica's part on one node; the first takes requests."""
     options: dict[str, Any] = {} if k else {"port": server.port}
     if len(server.parts) > 1:
@@ -109,7 +109,9 @@ def part(server: Server, k: int) -> Options:
             "master-addr": f"${{{address_of(server.head)}}}",
             "master-port": server.rendezvous_port,
         }
-        options |= {"data-parallel-rpc-port": server.rendezvous_port + 1000} if server.deployment.attention_dp > 1 else {}
+        options |= (
+            {"data-parallel-rpc-port": server.rendezvous_port + 1000} if server.deployment.attention_dp > 1 else {}
+        )
         options |= {"headless": True} if k else {}
     return checked("vllm", "serve", options)
 
@@ -129,46 +131,50 @@ def environment(server: Server, k: int) -> dict[str, str]:
 
 def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
     """Return the fields of a deployment that options say, by their names in the plan."""
-    tp, dp = options["tensor-parallel-size"], options["data-parallel-size"]
-    compilation = options.get("compilation-config", {})
-    passes = compilation.get("pass_config", {})
+    passes = options.get("compilation-config", {}).get("pass_config", {})
     on = [name for name, option in _SWITCHES.items() if options.get(option)]
     on += [name for name, wanted in _PASSES.items() if all(passes.get(key) for key in wanted)]
+    method = options.get("quantization")
+    return read_shared(options, facts.engines["vllm"], KV_DTYPES) | {
+        "weight_precision": weight_precision(options["model"], method, facts, model, ONLINE),
+        "redundant_experts": options.get("eplb-config", {}).get("num_redundant_experts", 0),
+        "overlaps": tuple(sorted(on)),
+    }
+
+
+def read_shared(options: Options, engine: EngineFacts, kv_dtypes: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields that ``shared`` writes."""
+    tp, dp = options["tensor-parallel-size"], options["data-parallel-size"]
     connector = options.get("kv-transfer-config", {}).get("kv_role")
     return {
         "role": next((role for role, name in ROLES.items() if name == connector), "mixed"),
-        "weight_precision": weight_precision(options["model"], options.get("quantization"), facts, model, ONLINE),
-        "kv_precision": next(name for name, dtype in KV_DTYPES.items() if dtype == options["kv-cache-dtype"]),
+        "kv_precision": next(name for name, dtype in kv_dtypes.items() if dtype == options["kv-cache-dtype"]),
         "tp": tp,
         "pp": options["pipeline-parallel-size"],
         "attention_dp": dp,
         "ep": tp * dp if options.get("enable-expert-parallel") else 1,
         "context_parallel": options.get("decode-context-parallel-size", 1),
-        "redundant_experts": options.get("eplb-config", {}).get("num_redundant_experts", 0),
         "max_num_seqs": options["max-num-seqs"],
         "max_num_batched_tokens": options["max-num-batched-tokens"],
         "max_model_len": options["max-model-len"],
-        "block_size": options.get("block-size", facts.engines["vllm"].block_size),
+        "block_size": options.get("block-size", engine.block_size),
         "prefill_policy": "mixed_chunked" if options.get("enable-chunked-prefill") else "mixed_whole",
         "speculative_tokens": options.get("speculative-config", {}).get("num_speculative_tokens", 0),
         "graph_capture_sizes": tuple(options.get("cudagraph-capture-sizes", ())),
-        "overlaps": tuple(sorted(on)),
     }
 
 
 def route(target: Target) -> Route:
     """Return the router of a pair: each request visits a prefill replica, then a decode replica."""
-    options: list[str] = ["--vllm-pd-disaggregation", "--kv-connector", "nixl", "--policy", "power_of_two"]
-    for side, found in (("prefill", target.prefill), ("decode", target.decode)):
-        options += [word for server in found for word in (f"--{side}", server.url)]
-    options += ["--host", "0.0.0.0", "--port", str(target.port)]  # noqa: S104
-    return installed("vllm-router", definition("vllm-router").version, options)
-
-
-def installed(package: str, version: str, options: Sequence[str]) -> Route:
-    """Return a router that is installed from its package when its container starts."""
-    words = " ".join(options)
-    return Route(ROUTER_IMAGE, ("sh", "-c", f"pip install {package}=={version} && exec {package} {words}"))
+    options = checked(
+        "vllm-router",
+        "route",
+        {
+            "vllm-pd-disaggregation": True, "kv-connector": "nixl", "policy": "power_of_two", "host": "0.0.0.0",
+            "port": target.port, "prefill": [s.url for s in target.prefill], "decode": [s.url for s in target.decode],
+        },
+    )  # fmt: skip
+    return installed("vllm-router", definition("vllm-router").version, ["vllm-router"], repeated(options))
 
 
 def bench(load: Load) -> list[str]:

@@ -12,7 +12,7 @@ from planner import catalog, resources
 from planner.columns.grid import DERIVED, GRID, SEQUENCE_LIMITS, searched_values, sequence_limits
 from planner.columns.setting import settings
 from planner.exporters.json_file import plan_text, read_plan
-from planner.pipeline import solve, verify_plan
+from planner.pipeline import verify_plan
 from planner.schema.base import Sourced
 from planner.schema.calibration import Calibration
 from planner.schema.engine import Engine
@@ -123,10 +123,9 @@ def test_every_architecture_loads_with_where_it_comes_from(name):
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
-def test_every_scenario_is_solved_as_expected_and_verifies(path, tmp_path):
-    case = catalog.load_scenario(path)
-    assert case.scenario.name == path.stem
-    report = solve(case)
+def test_every_scenario_is_solved_as_expected_and_verifies(path, tmp_path, solved):
+    assert catalog.load_scenario(path).scenario.name == path.stem
+    report = solved(path)
     expected = "infeasible" if path.stem in INFEASIBLE else "optimal"
     assert report.plan.termination.reason == expected
     assert bool(report.plan.deployments) == (expected == "optimal")
