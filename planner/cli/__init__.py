@@ -4,6 +4,7 @@ import typer
 
 from planner.cli.alternatives import alternatives
 from planner.cli.calibrate import calibrate
+from planner.cli.compare import compare
 from planner.cli.cost import cost
 from planner.cli.diff import diff
 from planner.cli.explain import explain
@@ -29,7 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(show_version)
-for command in (solve, verify, explain, alternatives, export, diff, predict, calibrate, cost, init, schema, grid, rules):
+for command in (
+    solve, verify, explain, alternatives, export, compare, diff, predict, calibrate, cost, init, schema, grid, rules,
+):  # fmt: skip
     app.command()(command)
 app.command("import")(import_)
 app.command("why-not")(why_not)

@@ -45,15 +45,12 @@ class Format(NamedTuple):
         return module
 
 
+_VLLM = ("vllm", "vllm-router")
 FORMATS: Mapping[str, Format] = MappingProxyType(
     by_name(
         (
-            Format(
-                "vllm",
-                "vLLM: a configuration per deployment, a Compose file per node",
-                ("vllm", "vllm-router"),
-                reads=True,
-            ),
+            Format("markdown", "Markdown for a pull request or a page: one text"),
+            Format("vllm", "vLLM: a configuration per deployment, a Compose file per node", _VLLM, reads=True),
             Format("vllm-ascend", "vLLM with the vllm-ascend plugin: the same", ("vllm-ascend", "vllm"), reads=True),
             Format("sglang", "SGLang: the same", ("sglang", "sglang-router"), reads=True),
         )

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from planner.cli import app
 from planner.exporters import FORMATS
 from planner.exporters.json_file import plan_text
-from planner.launch.folder import write_folder
+from planner.output import write_folder
 
 ASKED = ("search.tp=[2]", "search.pp=[1]", "search.roles=[mixed]")
 QUICKSTART = Path("quickstart")
@@ -48,7 +48,7 @@ def test_json_names_the_files(plan, tmp_path):
     out = tmp_path / "launch"
     said = json.loads(run(plan, "--to", "vllm", "--out", out, "--json").output)
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    assert said == {"folder": str(out), "files": written}
+    assert said == {"out": str(out), "files": written}
 
 
 def test_the_same_plan_gives_the_same_files(plan, tmp_path):

@@ -1,4 +1,4 @@
-"""Writes a folder whole or not at all."""
+"""Writes files and folders whole or not at all."""
 
 import os
 import shutil
@@ -6,7 +6,28 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from planner import yaml_io
 from planner.errors import InputError
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file in one step: beside it first, then renamed.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if isinstance(content, str):
+        yaml_io.write_text(path, content)
+        return
+    yaml_io.check_writable(path)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise InputError.single(str(path), f"cannot be written: {error.strerror}") from None
 
 
 def write_folder(folder: Path, files: Mapping[str, str | bytes], *, force: bool = False) -> None:
@@ -27,14 +48,18 @@ def write_folder(folder: Path, files: Mapping[str, str | bytes], *, force: bool 
     try:
         for path, content in files.items():
             _write(beside / path, content)
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o777 & ~umask)
+        beside.chmod(0o777 & ~_umask())
         _replace(folder, beside)
     except OSError as error:
         raise InputError.single(str(folder), f"cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _write(path: Path, content: str | bytes) -> None:
