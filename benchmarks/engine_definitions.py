@@ -21,9 +21,11 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from planner import yaml_io
 
 FOLDER = Path(__file__).resolve().parent.parent / "planner" / "launch" / "definitions"
 PROXY = "examples/disaggregated_prefill_v1/load_balance_proxy_server_example.py"
@@ -202,6 +204,138 @@ def _arguments(tree: ast.AST) -> dict[str, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
+def aiperf(source: Path) -> dict[str, Any]:
+    """Return what ``aiperf profile`` accepts, from the class that its command line is made of."""
+    tree = ast.parse((source / "aiperf" / "config" / "flags" / "cli_config.py").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, Any]] = {}
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.AnnAssign) and isinstance(node.annotation, ast.Subscript)):
+            continue
+        parts = getattr(node.annotation.slice, "elts", [])
+        named = [
+            c for part in parts for c in ast.walk(part) if getattr(getattr(c, "func", None), "id", "") == "CLIParameter"
+        ]
+        names = [ast.literal_eval(k.value) for call in named for k in call.keywords if k.arg == "name"]
+        for name in ([names[0]] if isinstance(names[0], str) else names[0]) if names else ():
+            if name.startswith("--"):
+                found[name[2:]] = _annotated(ast.unparse(parts[0]), ast.unparse(node.annotation))
+    version = next(source.glob("aiperf-*.dist-info")).name.removeprefix("aiperf-").removesuffix(".dist-info")
+    return {
+        "engine": "aiperf",
+        "version": version,
+        "source": {
+            "repository": "https://github.com/ai-dynamo/aiperf",
+            "tag": f"wheel {version}",
+            "licence": "Apache-2.0",
+            "paths": ["aiperf/config/flags/cli_config.py"],
+        },
+        "fields": {},
+        "environment": [],
+        "options": {"bench": dict(sorted(found.items()))},
+    }
+
+
+def _annotated(kind: str, whole: str) -> dict[str, Any]:
+    """Return form and type of an option from its annotation; lists that may be given as one value are one."""
+    if kind.startswith("bool"):
+        return {"form": "switch"}
+    for name in ("int", "float"):
+        if kind.startswith(name) or f"parse_{name}_or" in whole:
+            return {"form": "one", "type": name}
+    return {"form": "one", "type": "str"}
+
+
+def dynamo(source: Path) -> dict[str, Any]:
+    """Return what Dynamo's workers accept beside their engines' options."""
+    version = next(source.glob("ai_dynamo-*.dist-info")).name.removeprefix("ai_dynamo-").removesuffix(".dist-info")
+    found: dict[str, dict[str, Any]] = {}
+    for backend in ("vllm", "sglang", "trtllm"):
+        tree = ast.parse((source / "dynamo" / backend / "backend_args.py").read_text(encoding="utf-8"))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        given = [{k.arg: k.value for k in call.keywords} for call in calls]
+        flags = [
+            (ast.literal_eval(k["flag_name"])[2:], getattr(k.get("arg_type"), "id", "str"), call.func.id)  # type: ignore[attr-defined]
+            for call, k in zip(calls, given, strict=True)
+            if "flag_name" in k
+        ]
+        found[backend] = {
+            name: {"form": "pair"}
+            if "bool" in maker
+            else {"form": "one", "type": kind if kind in ("int", "float") else "str"}
+            for name, kind, maker in sorted(flags)
+        }
+    return {
+        "engine": "dynamo",
+        "version": version,
+        "source": {
+            "repository": "https://github.com/ai-dynamo/dynamo",
+            "tag": f"wheel {version}",
+            "licence": "Apache-2.0",
+            "paths": [f"dynamo/{backend}/backend_args.py" for backend in found],
+        },
+        "fields": {},
+        "environment": [],
+        "options": found,
+    }
+
+
+def trtllm(source: Path) -> dict[str, Any]:
+    """Return what TensorRT-LLM's options file and ``trtllm-serve`` accept, from the references its own tests hold."""
+    usage, stability = source / "tensorrt_llm" / "usage", source / "tests" / "unittest" / "api_stability" / "references"
+    manifest = json.loads((usage / "llm_args_golden_manifest.json").read_text(encoding="utf-8"))["TorchLlmArgs"]
+    commands = yaml_io.load(stability / "trtllm_serve_cli.yaml").data["commands"]
+    programs = {"start": commands["serve"]["options"], "route": commands["disaggregated"]["options"]}
+    return {
+        "engine": "trtllm",
+        "version": "1.3",
+        "source": {
+            "repository": "https://github.com/NVIDIA/TensorRT-LLM",
+            "tag": _described(source),
+            "licence": "Apache-2.0",
+            "paths": ["tensorrt_llm/usage/llm_args_golden_manifest.json",
+                      "tests/unittest/api_stability/references/trtllm_serve_cli.yaml"],
+        },
+        "fields": _nested(manifest),
+        "environment": [],
+        "options": {
+            "serve": {e["path"]: _of_manifest(e) for e in manifest} | _roots(manifest),
+            **{name: _of_commands(found) for name, found in programs.items()},
+        },
+    }  # fmt: skip
+
+
+def _roots(manifest: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the options that are objects: everything before a dot of a path."""
+    names = {entry["path"].rpartition(".")[0] for entry in manifest} - {""}
+    return {name: {"form": "one", "type": "json"} for name in sorted(names)}
+
+
+def _nested(manifest: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    fields: dict[str, list[str]] = {}
+    for entry in manifest:
+        of, _, name = entry["path"].rpartition(".")
+        if of:
+            fields.setdefault(of, []).append(name)
+    return fields
+
+
+def _of_manifest(entry: Mapping[str, Any]) -> dict[str, Any]:
+    kind, text = "str", entry["annotation"]
+    for name in ("bool", "float", "int"):
+        kind = name if f"'{name}'" in text or f"[{name}" in text else kind
+    found = {"form": "many" if "List" in text else "one", "type": kind}
+    return found | ({"choices": sorted(entry["allowed_values"])} if entry["allowed_values"] else {})
+
+
+def _of_commands(options_: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for entry in options_.values():
+        kind = entry["type"] if entry["type"] in ("int", "float") else "str"
+        form = {"form": "switch"} if entry["is_flag"] else {"form": "one", "type": kind}
+        found |= {flag[2:]: form for flag in entry["flags"] if flag.startswith("--")}
+    return dict(sorted(found.items()))
+
+
 def _described(source: Path) -> str:
     return subprocess.check_output(["git", "-C", str(source), "describe", "--tags"], text=True).strip()
 
@@ -279,7 +413,12 @@ READERS: Mapping[str, Callable[[], dict[str, Any]]] = {
     "vllm-router": lambda: router("vllm"),
     "sglang-router": lambda: router("sglang"),
 }
-SOURCES: Mapping[str, Callable[[Path], dict[str, Any]]] = {"vllm-ascend": vllm_ascend}
+SOURCES: Mapping[str, Callable[[Path], dict[str, Any]]] = {
+    "vllm-ascend": vllm_ascend,
+    "aiperf": aiperf,
+    "dynamo": dynamo,
+    "trtllm": trtllm,
+}
 
 
 def text(data: Mapping[str, Any]) -> str:
@@ -312,6 +451,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write what an engine's command line accepts as data.")
     parser.add_argument("engine", choices=sorted({*READERS, *SOURCES}))
     parser.add_argument("--source", type=Path, help="unpacked package, used before an installed one")
+    parser.add_argument("--name", help="of the file, for another version than the pinned one; default: the engine's")
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     chosen = parser.parse_args()
     if chosen.source:
@@ -323,7 +463,7 @@ def main() -> int:
     if chosen.engine in SOURCES and not chosen.source:
         parser.error(f"{chosen.engine} is read from a checkout: --source PATH")
     data = SOURCES[chosen.engine](chosen.source) if chosen.engine in SOURCES else READERS[chosen.engine]()
-    found, path = text(data), FOLDER / f"{chosen.engine}.json"
+    found, path = text(data), FOLDER / f"{chosen.name or chosen.engine}.json"
     if chosen.check:
         same = path.exists() and path.read_text(encoding="utf-8") == found
         print(f"{path.name}: {'as' if same else 'not as'} the engine says")

@@ -36,15 +36,21 @@ class Definition(NamedTuple):
             else:
                 yield from (f"{self.engine} {self.version}: --{name} {why}" for why in _wrong(known[name], value))
                 if isinstance(value, Mapping):
-                    yield from self._object_faults(name, value)
+                    yield from self._object_faults(known, name, value)
 
-    def _object_faults(self, name: str, value: Mapping[str, Any]) -> Iterator[str]:
+    def _object_faults(
+        self, known: Mapping[str, Mapping[str, Any]], name: str, value: Mapping[str, Any]
+    ) -> Iterator[str]:
+        """Yield faults of an object's fields; those whose values are known too have options of their own."""
         fields = self.fields.get(name)
         for key, inner in value.items():
+            here = f"{name}.{key}"
             if fields is not None and key not in fields:
                 yield f"{self.engine} {self.version}: --{name} has no field '{key}'"
             elif isinstance(inner, Mapping):
-                yield from self._object_faults(f"{name}.{key}", inner)
+                yield from self._object_faults(known, here, inner)
+            elif here in known:
+                yield from (f"{self.engine} {self.version}: {here} {why}" for why in _wrong(known[here], inner))
 
     def unread(self, names: Iterable[str]) -> Iterator[str]:
         """Yield variables with the engine's own prefix that it does not read."""
@@ -73,8 +79,8 @@ def _wrong(option: Mapping[str, Any], value: Any) -> Iterator[str]:
 
 
 def _is_a(kind: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
+    if isinstance(value, bool) or kind == "bool":
+        return isinstance(value, bool) and kind == "bool"
     if kind == "int":
         return isinstance(value, int)
     if kind == "float":
