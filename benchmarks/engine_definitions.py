@@ -19,6 +19,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ from planner import yaml_io
 
 FOLDER = Path(__file__).resolve().parent.parent / "planner" / "launch" / "definitions"
 PROXY = "examples/disaggregated_prefill_v1/load_balance_proxy_server_example.py"
+_WORDS = {"bool": "bool", "int": "int", "float": "float", "map": "json"}  # parts of the types that MindIE documents
 SCALARS = (bool, int, float, str, type(None))
 
 
@@ -256,7 +258,7 @@ def dynamo(source: Path) -> dict[str, Any]:
         flags = [
             (ast.literal_eval(k["flag_name"])[2:], getattr(k.get("arg_type"), "id", "str"), call.func.id)  # type: ignore[attr-defined]
             for call, k in zip(calls, given, strict=True)
-            if "flag_name" in k
+            if isinstance(k.get("flag_name"), ast.Constant)
         ]
         found[backend] = {
             name: {"form": "pair"}
@@ -277,6 +279,83 @@ def dynamo(source: Path) -> dict[str, Any]:
         "environment": [],
         "options": found,
     }
+
+
+def mindie(source: Path) -> dict[str, Any]:
+    """Return the keys of MindIE's config.json, from its documentation and, where these are set, its defaults."""
+    guide, model = source / "docs" / "zh" / "user_guide", "BackendConfig.ModelDeployConfig.ModelConfig"
+    schedule = "BackendConfig.ScheduleConfig"
+    paths = {
+        "user_manual/service_parameter_configuration.md": {
+            "配置文件参数说明": "", "ServerConfig参数说明": "ServerConfig", "BackendConfig参数说明": "BackendConfig",
+            "HealthCheckConfig参数说明": "ServerConfig.HealthCheckConfig", "ModelConfig参数说明": model,
+            "ModelDeployConfig参数说明": "BackendConfig.ModelDeployConfig", "ScheduleConfig参数说明": schedule,
+            "LogConfig参数说明": "LogConfig",
+        },
+        "feature/data_parallel.md": {"参数说明": model},
+        "feature/splitFuse.md": {"ModelConfig": model, "ScheduleConfig": schedule},
+    }  # fmt: skip
+    defaults = _of_defaults(
+        json.loads((source / "src" / "server" / "conf" / "config.json").read_text(encoding="utf-8"))
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for name, sections in paths.items():
+        found |= _of_tables((guide / name).read_text(encoding="utf-8"), sections)
+    adapter = source / "mindie_llm" / "text_generator" / "adapter" / "generator_backend.py"
+    read = re.findall(r'parse_config\(\s*model_config, "(\w+)"[^)]*TO_INT', adapter.read_text(encoding="utf-8"))
+    found |= {f"{model}.{name}": {"form": "one", "type": "int"} for name in read}
+    found |= {name: found.get(name, {}) | option for name, option in defaults.items()}
+    fields: dict[str, list[str]] = {}
+    for path in sorted(found):
+        of, _, name = path.rpartition(".")
+        fields.setdefault(of, []).append(name)
+    fields.pop("", None)
+    return {
+        "engine": "mindie",
+        "version": "3.0.0",
+        "source": {
+            "repository": "https://github.com/Ascend/MindIE-LLM",
+            "tag": "8b4871a",
+            "licence": "Mulan PSL v2",
+            "paths": ["src/server/conf/config.json", *(f"docs/zh/user_guide/{name}" for name in paths),
+                      "mindie_llm/text_generator/adapter/generator_backend.py"],
+        },
+        "fields": fields,
+        "environment": [],
+        "options": {"serve": dict(sorted(found.items()))},
+    }  # fmt: skip
+
+
+def _of_defaults(data: Mapping[str, Any], path: str = "") -> dict[str, dict[str, Any]]:
+    """Return an option for each key of a configuration, by the type of its default."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in data.items():
+        here, inner = f"{path}{name}", value[0] if isinstance(value, list) and value else value
+        kind = {bool: "bool", int: "int", float: "float", dict: "json", list: "any"}.get(type(inner), "str")
+        found[here] = {"form": "many" if isinstance(value, list) else "one", "type": kind}
+        if isinstance(inner, dict):
+            found |= _of_defaults(inner, f"{here}.")
+    return found
+
+
+def _of_tables(text_: str, sections: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the options that tables list below headings that hold a section's name: name, type, legal values."""
+    found: dict[str, dict[str, Any]] = {}
+    section: str | None = None
+    for line in text_.splitlines():
+        if line.startswith(("#", "**表")):
+            matches = [name for name in sections if name in line]
+            section = max(matches, key=len) if matches else section
+        cells = line.split("|")
+        if section is None or len(cells) < 5 or not re.fullmatch(r"[A-Za-z_]\w*", cells[1].strip()):
+            continue
+        kind = next((of for word, of in _WORDS.items() if word in cells[2].lower()), "str")
+        path = ".".join(filter(None, (sections[section], cells[1].strip())))
+        listed = re.findall(r'<li>"([^"\\\\]+)"', cells[3])
+        many = "vector" in cells[2] or "set" in cells[2]
+        found[path] = {"form": "many" if many else "one", "type": kind}
+        found[path] |= {"choices": sorted(listed)} if listed else {}
+    return found
 
 
 def trtllm(source: Path) -> dict[str, Any]:
@@ -417,6 +496,7 @@ SOURCES: Mapping[str, Callable[[Path], dict[str, Any]]] = {
     "vllm-ascend": vllm_ascend,
     "aiperf": aiperf,
     "dynamo": dynamo,
+    "mindie": mindie,
     "trtllm": trtllm,
 }
 

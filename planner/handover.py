@@ -1,9 +1,10 @@
 """Hands a plan over to those who deploy it: checks it, gathers what exporters need, and writes a format."""
 
+import re
 from pathlib import Path
 
 from planner import pipeline
-from planner.catalog import AnyCase, TableCase
+from planner.catalog import AnyCase, TableCase, load_about
 from planner.decode import stocks
 from planner.errors import InputError, InternalError, Problem, did_you_mean
 from planner.exporters import FORMATS, Files, Format
@@ -50,9 +51,10 @@ def facts_of(case: AnyCase) -> Facts:
     return Facts(
         models={
             name: ModelFacts(
-                repository=model.architecture,
+                repository=_repository(model.architecture, case.architectures[name].name),
                 precision=case.architectures[name].precision,
                 own_drafts=model.speculative is None or model.speculative.draft_time is None,
+                experts=case.architectures[name].num_experts,
             )
             for name, model in scenario.models.items()
         },
@@ -68,6 +70,17 @@ def facts_of(case: AnyCase) -> Facts:
             for use in case.engines
         },
     )
+
+
+def _repository(architecture: str, shipped: str) -> str:
+    """Return where engines load a model from: its Hugging Face id, or for a file of the user's a folder in /models."""
+    if architecture.endswith(".json") or architecture.startswith((".", "/")):
+        path = Path(architecture)
+        folder = path.parent.resolve().name if path.suffix == ".json" else path.resolve().name
+        return "/models/" + re.sub(r"[^A-Za-z0-9._-]+", "-", folder)
+    if "/" in architecture:
+        return architecture
+    return f"{load_about(shipped).huggingface_id.partition('/')[0]}/{architecture}"
 
 
 def _read_back(format: Format, written: Files, plan: Plan, facts: Facts) -> None:

@@ -214,6 +214,11 @@ def _too_large(written: str) -> str:
     return f"{written[:20]}{'...' * (len(written) > 20)} is too large: whole numbers end at {_MAX_WHOLE}"
 
 
+def parse_all(text: str, path: str) -> list[Any]:
+    """Parse YAML text of several documents, set apart by lines of three hyphens; see ``parse`` for the errors."""
+    return [parse(part, path).data for part in re.split(r"(?m)^---$", text)]
+
+
 def parse_scalar(text: str) -> Any:
     """Parse one value as YAML would read it; text that is not valid YAML stays text."""
     try:

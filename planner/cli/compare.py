@@ -61,12 +61,12 @@ def compare(
 
 
 def _named(plan: "Plan", result: Path) -> str:
-    """Return what a result is of, by its file's name, or the only thing that serves requests."""
+    """Return what a result is of, by the name of its file or folder, or the only thing that serves requests."""
     from planner.comparison.operating import names
     from planner.launch.servers import slug
 
     known = names(plan)
-    called = [name for name in known if slug(name) == result.stem]
+    called = [name for name in known if slug(name) in (result.stem, result.parent.name)]
     if called:
         return called[0]
     if len(known) == 2:

@@ -45,6 +45,7 @@ class Format(NamedTuple):
         return module
 
 
+_DYNAMO = ("dynamo", "vllm-0.23.0", "sglang-0.5.21", "trtllm", "aiperf")
 _VLLM = ("vllm", "vllm-router")
 FORMATS: Mapping[str, Format] = MappingProxyType(
     by_name(
@@ -53,6 +54,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format("vllm", "vLLM: a configuration per deployment, a Compose file per node", _VLLM, reads=True),
             Format("vllm-ascend", "vLLM with the vllm-ascend plugin: the same", ("vllm-ascend", "vllm"), reads=True),
             Format("sglang", "SGLang: the same", ("sglang", "sglang-router"), reads=True),
+            Format("mindie", "MindIE: mixed replicas within a node", ("mindie", "aiperf"), reads=True),
+            Format("dynamo", "Kubernetes: Dynamo's graphs, with vLLM, SGLang or TensorRT-LLM", _DYNAMO, reads=True),
+            Format("trtllm", "TensorRT-LLM: the same, a node for each replica", ("trtllm", "aiperf"), reads=True),
         )
     )
 )

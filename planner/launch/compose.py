@@ -1,11 +1,12 @@
 """A folder of launch files for containers: options of each deployment, and what each node starts (Compose files)."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from planner import yaml_io
 from planner.errors import InputError, InternalError
-from planner.launch.definition import checked_variables, definition, flags, from_flags
+from planner.launch.definition import Options, checked_variables, definition, flags, from_flags
 from planner.launch.engine import Engine
 from planner.launch.facts import Facts
 from planner.launch.found import Found
@@ -38,9 +39,7 @@ def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
     placed = [s for s in servers(plan, facts) if s.deployment.engine.name == engine.name]
     found = [t for t in targets(plan, facts, servers(plan, facts)) if (t.mixed or t.prefill)[0] in placed]
     settings = {d.name: engine.settings(d, facts) for d in mine}
-    written = {
-        f"{slug(d.name)}/{engine.config}": _headed(engine, d, yaml_io.dump(dict(settings[d.name]))) for d in mine
-    }
+    written = {f"{slug(d.name)}/{engine.config}": _dumped(engine, d, settings[d.name]) for d in mine}
     for node in dict.fromkeys(name for server in placed for name in _nodes(server)):
         services = dict(_services(engine, placed, node, facts))
         written[f"{node}.compose.yaml"] = yaml_io.dump(
@@ -48,6 +47,7 @@ def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
         )
     written |= _front(plan, engine, found)
     written |= benchmarks(plan, facts, engine, found)
+    written |= {f"{slug(d.name)}/{name}": text for d in mine for name, text in engine.beside.items()}
     written[HOSTS] = _hosts(placed, written)
     written["README.md"] = readme(plan, engine, settings, found, written)
     return written
@@ -78,6 +78,13 @@ def of_engine(plan: Plan, engine: Engine) -> list[Deployment]:
         msg = f"the plan is for {engine.name} {', '.join(wrong)}; options are known of {version}"
         raise InputError.single("", msg)
     return mine
+
+
+def _dumped(engine: Engine, d: Deployment, settings: Options) -> str:
+    """Return options as the engine's file has them; JSON has no place for a comment."""
+    if engine.config.endswith(".json"):
+        return json.dumps(settings, indent=2) + "\n"
+    return _headed(engine, d, yaml_io.dump(dict(settings)))
 
 
 def _headed(engine: Engine, d: Deployment, text: str) -> str:
@@ -119,7 +126,7 @@ def _service(engine: Engine, server: Server, k: int, facts: Facts, pair: Sequenc
     service = {
         "image": _image(engine, d.hardware, vendor),
         "entrypoint": list(engine.program),
-        "command": ["--config", f"/launch/{engine.config}", *flags(engine.part(server, k, pair))],
+        "command": _command(engine, server, flags(engine.part(server, k, pair)), facts),
         "network_mode": "host",
         "ipc": "host",
         "ulimits": {"memlock": -1},
@@ -138,6 +145,12 @@ def _service(engine: Engine, server: Server, k: int, facts: Facts, pair: Sequenc
         **_devices(vendor, ids),
     }
     return service | ({} if k else {"healthcheck": _probe(engine, server)})
+
+
+def _command(engine: Engine, server: Server, words: Sequence[str], facts: Facts) -> list[str]:
+    if engine.command is not None:
+        return list(engine.command(server, words, facts))
+    return ["--config", f"/launch/{engine.config}", *words]
 
 
 def _pair_of(server: Server, placed: Sequence[Server]) -> list[Deployment]:
@@ -167,13 +180,20 @@ def _devices(vendor: str, ids: Sequence[str]) -> dict[str, Any]:
 
 
 def _probe(engine: Engine, server: Server) -> dict[str, Any]:
-    test = ["CMD", "curl", "--fail", "--silent", f"http://127.0.0.1:{server.port}{engine.health}"]
+    test = [
+        "CMD",
+        "curl",
+        "--fail",
+        "--silent",
+        f"http://127.0.0.1:{server.port + engine.health_offset}{engine.health}",
+    ]
     return {"test": test, "interval": "10s", "timeout": "5s", "retries": 6, "start_period": "60m"}
 
 
 def _front(plan: Plan, engine: Engine, found: Sequence[Target]) -> dict[str, str]:
     """Return what stands before the replicas: a router for each pair, and a split of each workload by planned rates."""
     services: dict[str, Any] = {}
+    written: dict[str, str] = {}
     for target in found:
         if target.prefill:
             router = engine.route(target)
@@ -181,7 +201,9 @@ def _front(plan: Plan, engine: Engine, found: Sequence[Target]) -> dict[str, str
                 "image": router.image, "command": list(router.command), "network_mode": "host",
                 "restart": "unless-stopped",
             }  # fmt: skip
-    written = {}
+            written |= {f"front/{name}": text for name, text in router.files.items()}
+            if router.files:
+                services[f"{target.name}-router"] |= {"env_file": [HOSTS], "volumes": ["./front:/front:ro"]}
     for n, workload in enumerate(dict.fromkeys(target.workload for target in found)):
         path = f"front/{slug(workload)}.conf.template"
         written[path] = front_conf(slug(workload), [t for t in found if t.workload == workload], FRONT + n)
@@ -206,7 +228,9 @@ def read(written: Mapping[str, str], plan: Plan, facts: Facts, engine: Engine) -
             continue
         for name, service in yaml_io.parse(text, path).data["services"].items():
             deployment, replica, part = _identity(name, service)
-            options = from_flags(engine.name, "serve", service["command"])
+            words = service["command"]
+            options = dict(engine.said(words) if engine.said else from_flags(engine.name, "serve", words))
+            options["environment"] = service["environment"]
             node = path.removesuffix(".compose.yaml")
             starts[deployment][replica, part] = (node, _given(service), options)
     for name, d in mine.items():

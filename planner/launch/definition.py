@@ -49,6 +49,9 @@ class Definition(NamedTuple):
                 yield f"{self.engine} {self.version}: --{name} has no field '{key}'"
             elif isinstance(inner, Mapping):
                 yield from self._object_faults(known, here, inner)
+            elif isinstance(inner, list) and inner and isinstance(inner[0], Mapping):
+                for item in inner:
+                    yield from self._object_faults(known, here, item)
             elif here in known:
                 yield from (f"{self.engine} {self.version}: {here} {why}" for why in _wrong(known[here], inner))
 
@@ -79,6 +82,8 @@ def _wrong(option: Mapping[str, Any], value: Any) -> Iterator[str]:
 
 
 def _is_a(kind: str, value: Any) -> bool:
+    if kind == "any":
+        return True
     if isinstance(value, bool) or kind == "bool":
         return isinstance(value, bool) and kind == "bool"
     if kind == "int":

@@ -14,10 +14,11 @@ _PYTHON = "python:3.12-slim"
 
 
 class Route(NamedTuple):
-    """What stands before the parts of a pair: its image, and the command."""
+    """What stands before the parts of a pair: its image, the command, and files it reads below /front by name."""
 
     image: str
     command: tuple[str, ...]
+    files: Mapping[str, str] = {}
 
 
 class Engine(NamedTuple):
@@ -26,7 +27,9 @@ class Engine(NamedTuple):
     ``settings`` are the options that all replicas of a deployment share, ``part`` those of a replica's part on one
     node, given the deployments of its pair, and ``environment`` its variables. ``read`` returns fields of a deployment
     by their names. ``images`` by device or vendor. ``route`` stands before the parts of a pair, ``bench`` is the
-    command of a benchmark.
+    command of a benchmark that writes ``result``. Where the configuration file is not an option like any other,
+    ``command`` makes the words of a part from those of its options, and ``said`` reads them back. ``beside`` are more
+    files of a deployment's folder.
     """
 
     name: str
@@ -42,6 +45,11 @@ class Engine(NamedTuple):
     route: Callable[[Target], Route]
     bench: Callable[["Load"], Sequence[str]]
     bench_image: str = ""
+    result: str = "{name}.json"
+    command: Callable[[Server, Sequence[str], Facts], Sequence[str]] | None = None
+    said: Callable[[Sequence[str]], Options] | None = None
+    beside: Mapping[str, str] = {}
+    health_offset: int = 0
 
 
 class Load(NamedTuple):

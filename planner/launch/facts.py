@@ -10,11 +10,13 @@ class ModelFacts(NamedTuple):
     """A model as engines load it: its Hugging Face id or path, the format its checkpoint is stored in.
 
     ``own_drafts``: it has a draft module of its own (MTP); a separate draft model is not named by a scenario.
+    ``experts``: of a layer of the mixture, 0 without one.
     """
 
     repository: str
     precision: str
     own_drafts: bool
+    experts: int
 
 
 class InventoryFacts(NamedTuple):

@@ -10,8 +10,15 @@ _WEIGHTS = 1000  # that of all requests
 
 def front_conf(workload: str, found: Sequence[Target], port: int) -> str:
     """Return an nginx configuration; addresses are variables that the image fills in."""
-    servers = "\n".join(f"    server {place} weight={weight};" for place, weight in _shares(found))
-    return f"""# {workload}: requests split as planned, {", ".join(f"{t.name} {t.rate:.4g}/s" for t in found)}
+    return front_lines(workload, list(_places(found)), port)
+
+
+def front_lines(workload: str, places: Sequence[tuple[str, float]], port: int) -> str:
+    """Return an nginx configuration that splits requests over places by their rates [request/s]."""
+    total = sum(rate for _, rate in places)
+    shares = [(place, max(1, round(_WEIGHTS * rate / total))) for place, rate in places]
+    servers = "\n".join(f"    server {place} weight={weight};" for place, weight in shares)
+    return f"""# requests split as planned, in thousandths
 upstream {workload} {{
 {servers}
     keepalive 256;
@@ -30,12 +37,10 @@ server {{
 """
 
 
-def _shares(found: Sequence[Target]) -> Iterator[tuple[str, int]]:
-    """Yield where requests go, and how many in a thousand, at least one."""
-    total = sum(target.rate for target in found)
+def _places(found: Sequence[Target]) -> Iterator[tuple[str, float]]:
+    """Yield where requests go, and how many [request/s]; a pair's router runs beside the door."""
     for target in found:
-        if target.prefill:  # its router runs beside the door
-            yield f"127.0.0.1:{target.port}", max(1, round(_WEIGHTS * target.rate / total))
+        if target.prefill:
+            yield f"127.0.0.1:{target.port}", target.rate
         for server in target.mixed:
-            share = _WEIGHTS * target.rate / total / len(target.mixed)
-            yield f"${{{address_of(server.head)}}}:{server.port}", max(1, round(share))
+            yield f"${{{address_of(server.head)}}}:{server.port}", target.rate / len(target.mixed)

@@ -21,7 +21,7 @@ def benchmarks(plan: Plan, facts: Facts, engine: Engine, found: Sequence[Target]
         rate, lengths = sum(target.rate for target in mine), facts.workloads[workload]
         whole = Load(
             f"http://${{FRONT_ADDRESS}}:{FRONT + n}", model, lengths.input_tokens, lengths.output_tokens, rate,
-            max(1, round(sum(target.clients for target in mine))), f"{slug(workload)}.json",
+            max(1, round(sum(target.clients for target in mine))), engine.result.format(name=slug(workload)),
         )  # fmt: skip
         head = f"# {slug(workload)} at the planned {figure(rate)} request/s, through its front\n" + _predicted_comment(
             plan, mine
@@ -30,7 +30,9 @@ def benchmarks(plan: Plan, facts: Facts, engine: Engine, found: Sequence[Target]
         for target in mine:
             if target.mixed:
                 each = max(1, round(target.clients / len(target.mixed)))
-                one = whole._replace(url=target.mixed[0].url, rate=0.0, clients=each, result=f"{target.name}.json")
+                one = whole._replace(
+                    url=target.mixed[0].url, rate=0.0, clients=each, result=engine.result.format(name=target.name)
+                )
                 head = f"# one replica of {target.name} with {each} clients, as many as are planned\n"
                 written[f"benchmark/{target.name}.sh"] = _script(
                     engine, target, facts, one, head + _predicted_comment(plan, [target])
@@ -65,10 +67,10 @@ def _quoted(word: str) -> str:
 
 
 def _predicted_comment(plan: Plan, found: Sequence[Target]) -> str:
-    return "".join(f"# predicted: {line}\n" for line in _figures(plan, found))
+    return "".join(f"# predicted: {line}\n" for line in figures(plan, found))
 
 
-def _figures(plan: Plan, found: Sequence[Target]) -> Iterator[str]:
+def figures(plan: Plan, found: Sequence[Target]) -> Iterator[str]:
     """Yield what each target's requests are predicted to see."""
     for target in found:
         if target.mixed:
@@ -159,7 +161,7 @@ def _needed(plan: Plan, engine: Engine, settings: Mapping[str, Options]) -> Iter
     """Yield what must be there before anything starts, and what is not in these files."""
     yield "`hosts.env`: the address of every node, where weights are kept, and a token if the model asks for one"
     for path in dict.fromkeys(path for options in settings.values() for path in _local(options)):
-        yield f"`{path}`: weights that nobody publishes under the model's name, or that the plan does not name"
+        yield f"`{path}`: weights put there by hand: no model's name alone says which these are"
     left = [d for d in plan.deployments if isinstance(d, Deployment) and d.engine.name != engine.name]
     if left:
         others = ", ".join(sorted({d.engine.name for d in left}))

@@ -65,6 +65,13 @@ def settings(d: Deployment, facts: Facts) -> Options:
     return checked("sglang", "serve", options | _drafts(d, facts))
 
 
+def with_dp_size(options: Options) -> Options:
+    """Return options as releases before 0.5.22 have them, where attention ranks are asked for by --dp-size."""
+    dp = options["attn-dp-size"]
+    rest = {name: value for name, value in options.items() if name != "attn-dp-size"}
+    return rest | ({"dp-size": dp, "enable-dp-attention": True} if dp > 1 else {})
+
+
 def _chunks(d: Deployment) -> dict[str, Any]:
     """Return how prompts are cut; one that is not may fill a step up to the limit."""
     tokens = d.max_num_batched_tokens * d.attention_dp
@@ -106,7 +113,7 @@ def environment(server: Server, k: int) -> dict[str, str]:
 
 def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
     """Return the fields of a deployment that options say, by their names in the plan."""
-    dp, chunk = options["attn-dp-size"], options["chunked-prefill-size"]
+    dp, chunk = options.get("attn-dp-size", options.get("dp-size", 1)), options["chunked-prefill-size"]
     policy = "separate_whole" if chunk == _WHOLE else "separate_chunked"
     role = options.get("disaggregation-mode", "mixed")
     method = options.get("quantization")
@@ -174,4 +181,5 @@ ENGINE = Engine(
     read=read,
     route=route,
     bench=bench,
+    result="{name}.jsonl",
 )

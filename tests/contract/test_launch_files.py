@@ -1,6 +1,7 @@
 """Every launch format over every scenario: what files say is the plan, and what the pinned engine takes."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -13,12 +14,15 @@ from planner.columns.pricing import price
 from planner.exporters import FORMATS
 from planner.launch import definition as definitions
 from planner.launch.definition import definition, from_flags
+from planner.launch.servers import slug
 from planner.plan import Deployment
 from planner.table import AXES, Configuration
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 DEFINITIONS = Path(definitions.__file__).parent / "definitions"
 LAUNCH = {name: format for name, format in FORMATS.items() if format.reads}
+_SGLANG, _TRTLLM = "engine={name: sglang}", "engine={name: trtllm}"
+CONFIGS = ("/vllm.yaml", "/sglang.yaml", "/trtllm.yaml", "/mindie.json")
 # A plan is for one engine: scenarios of another are asked again for this one.
 ASKED = [
     ("vllm", "quickstart", ()),
@@ -33,14 +37,29 @@ ASKED = [
     ("vllm-ascend", "ascend_910b", ()),
     ("vllm-ascend", "ascend_and_gpu", ()),
     ("vllm-ascend", "deepseek_r1_910c", ()),
-    ("sglang", "quickstart", ("engine={name: sglang}",)),
-    ("sglang", "code_completion", ("engine={name: sglang}",)),
-    ("sglang", "deepseek_v3_h200", ("engine={name: sglang}",)),
-    ("sglang", "long_context", ("engine={name: sglang}",)),
+    ("sglang", "quickstart", (_SGLANG,)),
+    ("sglang", "code_completion", (_SGLANG,)),
+    ("sglang", "deepseek_v3_h200", (_SGLANG,)),
+    ("sglang", "long_context", (_SGLANG,)),
+    ("trtllm", "quickstart", (_TRTLLM,)),
+    ("trtllm", "long_context", (_TRTLLM,)),
+    ("mindie", "ascend_910b", ("engine={name: mindie}", "search.roles=[mixed]", "search.pp=[1]")),
+    ("mindie", "ascend_910b", ("engine={name: mindie}", "search.roles=[mixed]", "models.chat.precisions=[bf16]")),
+    ("dynamo", "quickstart", ()),
+    ("dynamo", "ascend_and_gpu", ()),
+    ("dynamo", "code_completion", ()),
+    ("dynamo", "deepseek_v3_h200", ()),
+    ("dynamo", "h800_h20", ()),
+    ("dynamo", "llama_70b_least_cost", ()),
+    ("dynamo", "long_context", ()),
+    ("dynamo", "offline_batch", ()),
+    ("dynamo", "what_runs_today", ()),
+    ("dynamo", "deepseek_v3_h200", (_SGLANG,)),
+    ("dynamo", "long_context", (_TRTLLM,)),
 ]
 
 
-@pytest.fixture(params=ASKED, ids=lambda asked: f"{asked[0]}-{asked[1]}", scope="module")
+@pytest.fixture(params=ASKED, ids=lambda asked: "-".join(asked[:2]), scope="module")
 def exported(request, solved):
     """A format, a case, its plan, what exporters know, and what they wrote."""
     name, scenario, settings = request.param
@@ -88,14 +107,18 @@ def test_what_files_say_costs_what_the_plan_says(exported):
     np.testing.assert_allclose(table.figures["kv_cache_bytes"], [d.memory_bytes.kv_cache for d in mine], rtol=1e-9)
 
 
+_LIMIT = re.compile(
+    r"""(max-num-seqs: |max-running-requests: |max_batch_size: |"maxBatchSize": """
+    r"""|--max-[a-z]+-(?:seqs|requests)\n +- ')(\d+)"""
+)
+
+
 def test_a_changed_setting_is_read_as_changed(exported):
     """The reader reads: it does not repeat the plan."""
     format, _, plan, facts, written = exported
-    path = next(path for path in written if path.endswith(("/vllm.yaml", "/sglang.yaml")))
-    settings = yaml_io.parse(written[path], path).data
-    key = next(key for key in ("max-num-seqs", "max-running-requests") if key in settings)
-    settings[key] *= 2
-    found = format.load().read({**written, path: yaml_io.dump(settings)}, plan, facts)
+    path = next(path for path, text in written.items() if _LIMIT.search(text))
+    text = _LIMIT.sub(lambda match: f"{match[1]}{2 * int(match[2])}", written[path], count=1)
+    found = format.load().read({**written, path: text}, plan, facts)
     limits = {d.name: d.max_num_seqs for d in plan.deployments}
     assert sum(each.fields["max_num_seqs"] != limits[name] for name, each in found.items()) == 1
 
@@ -104,13 +127,48 @@ def test_no_device_is_given_twice_and_no_port(exported):
     format, _, plan, facts, written = exported
     found = format.load().read(written, plan, facts)
     given = [(node, i) for each in found.values() for parts in each.devices for node, some in parts for i in some]
-    assert len(given) == len(set(given))
-    for path, text in written.items():
-        if path.endswith(".compose.yaml") and not path.startswith("front"):
-            services = yaml_io.parse(text, path).data["services"].values()
-            ports = [from_flags(format.name, "serve", service["command"]).get("port") for service in services]
-            taken = [port for port in ports if port]
-            assert len(taken) == len(set(taken))
+    if format.name != "dynamo":  # there Kubernetes decides
+        assert len(given) == len(set(given))
+    for services in composed(written).values():
+        probes = [service["healthcheck"]["test"][-1] for service in services.values() if "healthcheck" in service]
+        assert len(probes) == len(set(probes))
+
+
+def composed(written):
+    """The services of each node's Compose file."""
+    files = {path: text for path, text in written.items() if path.endswith(".compose.yaml") and "front" not in path}
+    return {path: yaml_io.parse(text, path).data["services"] for path, text in files.items()}
+
+
+def configured(written):
+    """The options of each deployment's file."""
+    return {path: yaml_io.parse(text, path).data for path, text in written.items() if path.endswith(CONFIGS)}
+
+
+def test_memory_fractions_give_the_cache_what_the_plan_has(exported):
+    """By the engines' own definitions of their fractions, and within the digits these are written with."""
+    format, _, plan, facts, written = exported
+    for path, options in configured(written).items():
+        d = next(d for d in plan.deployments if slug(d.name) == path.split("/")[0])
+        m = d.memory_bytes
+        others = m.activations + m.graphs + m.communication + m.runtime
+        if format.name == "sglang":
+            base = m.capacity - facts.engines["sglang"].base_bytes - m.communication
+            cache = options["mem-fraction-static"] * base - m.weights
+        elif format.name == "trtllm":
+            share = options["kv_cache_config"]["free_gpu_memory_fraction"]
+            cache = share * (m.capacity - m.weights - others)
+        else:
+            share = options.get("gpu-memory-utilization")
+            if format.name == "mindie":
+                (share,) = {
+                    float(service["environment"]["NPU_MEMORY_FRACTION"])
+                    for services in composed(written).values()
+                    for service in services.values()
+                    if f"./{slug(d.name)}:/launch:ro" in service["volumes"]
+                }
+            cache = share * m.capacity - m.weights - others
+        assert cache == pytest.approx(m.kv_cache, abs=2e-4 * m.capacity)
 
 
 def test_compose_files_are_what_compose_takes(exported):
@@ -121,9 +179,20 @@ def test_compose_files_are_what_compose_takes(exported):
             jsonschema.validate(yaml_io.parse(text, path).data, schema)
 
 
+def test_kubernetes_objects_are_what_kubernetes_takes(exported):
+    format, _, _, _, written = exported
+    schema = json.loads((DEFINITIONS / "kubernetes.schema.json").read_text())
+    manifests = {path: text for path, text in written.items() if format.name == "dynamo" and path.endswith(".yaml")}
+    for path, text in manifests.items():
+        for item in yaml_io.parse_all(text, path):
+            jsonschema.validate(item, schema)
+            assert "&id" not in text
+
+
 def test_variables_in_files_have_a_value(exported):
     _, _, _, _, written = exported
-    given = {line.split("=")[0] for line in written["hosts.env"].splitlines() if "=" in line and line[0] != "#"}
+    lines = written.get("hosts.env", "").splitlines()
+    given = {line.split("=")[0] for line in lines if "=" in line and line[0] != "#"}
     for path, text in written.items():
         for used in text.split("${")[1:]:
             assert used.split("}")[0] in given, path
@@ -131,18 +200,59 @@ def test_variables_in_files_have_a_value(exported):
 
 def test_every_option_is_of_the_pinned_version_with_a_legal_value(exported):
     format, _, _, _, written = exported
-    held = definition(format.pinned[0])
     for path, text in written.items():
         assert "None" not in text, path
-        if path.endswith(("/vllm.yaml", "/sglang.yaml")):
-            assert held.version in text.splitlines()[0]
-            assert list(held.faults("serve", yaml_io.parse(text, path).data)) == []
-        if path.endswith(".compose.yaml") and not path.startswith("front"):
-            for service in yaml_io.parse(text, path).data["services"].values():
-                assert held.version in service["image"]
-                options = from_flags(format.name, "serve", service["command"])
-                assert list(held.faults("serve", options)) == []
-                assert list(held.unread(service["environment"])) == []
+    if format.name == "dynamo":
+        return
+    held = definition(format.pinned[0])
+    for path, options in configured(written).items():
+        assert path.endswith(".json") or held.version in written[path].splitlines()[0]
+        own = {name: value for name, value in options.items() if name != "moe_config"}  # its objects are in no manifest
+        assert list(held.faults("serve", own)) == []
+    program = "start" if format.name == "trtllm" else "serve"
+    for services in composed(written).values():
+        for service in services.values():
+            assert held.version in service["image"]
+            words = service["command"]
+            assert list(held.unread(service["environment"])) == []
+            if format.name != "mindie":  # its server takes no options
+                options = from_flags(format.name, program, words[1:] if format.name == "trtllm" else words)
+                assert list(held.faults(program, options)) == []
+
+
+def test_workers_of_dynamo_take_what_the_version_in_their_image_knows(exported):
+    format, _, _, _, written = exported
+    if format.name != "dynamo":
+        return
+    backends = format.load().BACKENDS
+    graphs = [
+        item
+        for path, text in written.items()
+        if path.endswith(".yaml")
+        for item in yaml_io.parse_all(text, path)
+        if item["kind"] == "DynamoGraphDeployment"
+    ]
+    assert graphs
+    for graph in graphs:
+        name = graph["spec"]["backendFramework"]
+        for component in graph["spec"]["components"]:
+            for container in component["podTemplate"]["spec"]["containers"]:
+                assert container["image"] == backends[name].image
+                words = container.get("args", [])
+                own = (
+                    words.index("--disaggregation-mode")
+                    if name == "vllm" and "--disaggregation-mode" in words
+                    else None
+                )
+                held, program = (
+                    (definition("dynamo"), "trtllm")
+                    if name == "trtllm"
+                    else (definition(backends[name].definition), "serve")
+                )
+                options = from_flags(
+                    backends[name].definition if program == "serve" else "dynamo", program, words[:own]
+                )
+                assert list(held.faults(program, options)) == []
 
 
 def test_an_option_that_the_version_does_not_know_is_a_fault():

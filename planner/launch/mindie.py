@@ -1,0 +1,214 @@
+"""MindIE: a deployment as its config.json, and back.
+
+The file lies in the server's own folder, so each container copies it there and gives it its ports (start.sh).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from planner.errors import InputError
+from planner.launch import aiperf
+from planner.launch.definition import Options, checked
+from planner.launch.engine import Engine, Route, checkpoint, memory_fraction, weight_precision
+from planner.launch.facts import EngineFacts, Facts
+from planner.launch.servers import Server, Target, address_of
+from planner.plan import Deployment
+
+_CONFIG = "mindie.json"
+_PORT, _MANAGEMENT, _METRICS = 1025, 1026, 1027  # what the file has until a replica starts
+_PREFILLS = 50  # requests in a step of prompts, as by default
+_IMAGE = "mindie:3.0.0-800I-{}-py311-openeuler24.03-lts"
+_START = f"""#!/bin/sh
+# {_CONFIG} with the ports of one replica: requests, management, metrics
+set -eu
+home=$(python3 -c 'import mindie_llm, os; print(os.path.dirname(mindie_llm.__file__))')
+sed -e 's/"port": {_PORT}/"port": '"$1"/ -e 's/"managementPort": {_MANAGEMENT}/"managementPort": '"$2"/ \\
+  -e 's/"metricsPort": {_METRICS}/"metricsPort": '"$3"/ /launch/{_CONFIG} > "$home/conf/config.json"
+chmod 640 "$home/conf/config.json"
+exec mindie_llm_server
+"""
+
+
+def settings(d: Deployment, facts: Facts) -> Options:
+    """Return the content of config.json but for ports.
+
+    Raises:
+        InputError: prefill and decode apart, replicas of several nodes, redundant experts.
+    """
+    for fault in _faults(d, facts):
+        raise InputError.single("", f"{d.name}: {fault}")
+    path, _ = checkpoint(d, facts, {})
+    mixed = d.prefill_policy == "mixed_chunked"
+    schedule: dict[str, Any] = {
+        "templateType": "Mix" if mixed else "Standard",
+        "templateName": "Standard_LLM",
+        "cacheBlockSize": d.block_size,
+        "maxPrefillBatchSize": min(_PREFILLS, d.max_num_seqs),
+        "maxPrefillTokens": d.max_model_len if mixed else d.max_num_batched_tokens,  # at least the longest prompt
+        "prefillTimeMsPerReq": 150,
+        "prefillPolicyType": 0,
+        "decodeTimeMsPerReq": 50,
+        "decodePolicyType": 0,
+        "maxBatchSize": d.max_num_seqs,
+        "maxIterTimes": d.max_model_len,
+        "maxPreemptCount": 0,
+        "supportSelectBatch": False,
+        "maxQueueDelayMicroseconds": 5000,
+    }
+    longest = d.max_model_len - 1 if mixed else min(d.max_model_len - 1, d.max_num_batched_tokens)
+    options = {
+        "Version": "1.0.0",
+        "ServerConfig": {
+            "ipAddress": "127.0.0.1",  # MIES_CONTAINER_IP goes before it
+            "port": _PORT,
+            "managementPort": _MANAGEMENT,
+            "metricsPort": _METRICS,
+            "allowAllZeroIpListening": False,
+            "maxLinkNum": 1000,
+            "httpsEnabled": False,
+            "inferMode": "standard",
+            "openAiSupport": "vllm",
+            "tokenTimeout": 3600,
+            "e2eTimeout": 3600,
+            "distDPServerEnabled": False,
+        },
+        "BackendConfig": {
+            "backendName": "mindieservice_llm_engine",
+            "modelInstanceNumber": 1,
+            "npuDeviceIds": [list(range(d.devices_per_replica))],
+            "tokenizerProcessNumber": 8,
+            "multiNodesInferEnabled": False,
+            "ModelDeployConfig": {
+                "maxSeqLen": d.max_model_len,
+                "maxInputTokenLen": longest,
+                "truncation": 0,
+                "ModelConfig": [_model(d, facts, path)],
+            },
+            "ScheduleConfig": schedule | ({"prefillChunkSize": d.max_num_batched_tokens} if mixed else {}),
+        },
+        "LogConfig": {"dynamicLogLevel": "", "dynamicLogLevelValidHours": 2, "dynamicLogLevelValidTime": ""},
+    }
+    return checked("mindie", "serve", options)
+
+
+def _faults(d: Deployment, facts: Facts) -> Sequence[str]:
+    found = []
+    if d.role != "mixed":
+        found.append("prefill and decode apart take MindIE's coordinator on Kubernetes, which is not written")
+    if d.devices_per_replica > facts.inventory[d.inventory].stock.devices_per_node:
+        found.append("a replica of several nodes takes a rank table of the cluster, which is not written")
+    if d.redundant_experts:
+        found.append("redundant experts take a table of measured expert loads, which only a running model gives")
+    if d.pp > 1 or d.overlaps:
+        found.append("pipeline stages and overlaps have no place in its configuration file")
+    return found
+
+
+def _model(d: Deployment, facts: Facts, path: str) -> dict[str, Any]:
+    plugins = []
+    if d.prefill_policy == "mixed_chunked":
+        plugins = [("plugin_type", "splitfuse")]
+    if d.speculative_tokens:
+        plugins = [("plugin_type", "mtp"), ("num_speculative_tokens", d.speculative_tokens)]  # type: ignore[list-item]
+    model: dict[str, Any] = {
+        "modelInstanceType": "Standard",
+        "modelName": facts.models[d.model].repository.rpartition("/")[2],
+        "modelWeightPath": path if path.startswith("/") else f"/models/{path.rpartition('/')[2]}",
+        "worldSize": d.devices_per_replica,
+        "cpuMemSize": 0,
+        "npuMemSize": -1,
+        "backendType": "atb",
+        "trustRemoteCode": False,
+        "tp": d.tp,
+        "dp": d.attention_dp,
+        "sp": d.context_parallel,
+    }
+    if facts.models[d.model].experts:
+        model |= {"moe_tp": d.moe_tp, "moe_ep": d.ep}
+    return model | ({"plugin_params": json.dumps(dict(plugins))} if plugins else {})
+
+
+def part(server: Server, k: int, pair: Sequence[Deployment]) -> Options:
+    """Return no options: the server takes none."""
+    return {}
+
+
+def _command(server: Server, words: Sequence[str], facts: Facts) -> list[str]:
+    return ["/launch/start.sh", str(server.port), str(server.port + 1000), str(server.port + 2000)]
+
+
+def _said(words: Sequence[str]) -> Options:
+    return {"port": int(words[1])}
+
+
+def environment(server: Server, k: int) -> Mapping[str, str]:
+    """Return the variables of a replica: its address and its share of memory."""
+    d = server.deployment
+    share = memory_fraction(d, EngineFacts("total", 0.0, d.block_size))
+    return {
+        "MIES_CONTAINER_IP": f"${{{address_of(server.head)}}}",
+        "NPU_MEMORY_FRACTION": f"{share:g}",
+        "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True",
+        "ATB_WORKSPACE_MEM_ALLOC_ALG_TYPE": "3",
+    }
+
+
+def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
+    """Return the fields of a deployment that the file says, by their names in the plan."""
+    backend = options["BackendConfig"]
+    (said,), schedule = backend["ModelDeployConfig"]["ModelConfig"], backend["ScheduleConfig"]
+    plugins = json.loads(said.get("plugin_params", "{}"))
+    published = facts.models[model]
+    weights = said["modelWeightPath"]
+    own = weights in (published.repository, f"/models/{published.repository.rpartition('/')[2]}")
+    return {
+        "role": "mixed",
+        "weight_precision": weight_precision(published.repository if own else weights, None, facts, model, {}),
+        "kv_precision": "bf16",
+        "tp": said["tp"],
+        "pp": said["worldSize"] // (said["tp"] * said["dp"]),
+        "attention_dp": said["dp"],
+        "ep": said.get("moe_ep", 1),
+        "context_parallel": said["sp"],
+        "redundant_experts": 0,
+        "max_num_seqs": schedule["maxBatchSize"],
+        "max_num_batched_tokens": schedule.get("prefillChunkSize", schedule["maxPrefillTokens"]),
+        "max_model_len": backend["ModelDeployConfig"]["maxSeqLen"],
+        "block_size": schedule["cacheBlockSize"],
+        "prefill_policy": "mixed_chunked" if schedule["templateType"] == "Mix" else "separate_whole",
+        "speculative_tokens": plugins.get("num_speculative_tokens", 0),
+        "overlaps": (),
+    }
+
+
+def route(target: Target) -> Route:
+    """Refuse: there are no pairs (see ``settings``)."""
+    raise InputError.single("", f"{target.name}: MindIE's coordinator is not written")
+
+
+ENGINE = Engine(
+    name="mindie",
+    title="MindIE",
+    program=("sh",),
+    config=_CONFIG,
+    images=MappingProxyType({
+        "Huawei": _IMAGE.format("A2"),
+        "ascend-910c": _IMAGE.format("A3"),
+        "ascend-910c-a3": _IMAGE.format("A3"),
+    }),
+    health="/v2/health/ready",
+    settings=settings,
+    part=part,
+    environment=environment,
+    read=read,
+    route=route,
+    bench=aiperf.bench,
+    bench_image=aiperf.IMAGE,
+    result=aiperf.RESULT,
+    command=_command,
+    said=_said,
+    beside=MappingProxyType({"start.sh": _START}),
+    health_offset=1000,
+)  # fmt: skip
