@@ -21,6 +21,8 @@ from planner.columns.engine_rules import ENGINE_RULES
 from planner.columns.grid import DERIVED, GRID
 from planner.columns.topology import group_bandwidth
 from planner.costs.symbols import SYMBOLS
+from planner.exporters import FORMATS
+from planner.launch.definition import definition
 from planner.posterior import Posterior
 from planner.posterior.fields import FIELDS
 from planner.schema.base import Sourced
@@ -41,6 +43,7 @@ def pages() -> dict[Path, str]:
         FOLDER / "efficiencies.md": _NOTE + _efficiencies(),
         FOLDER / "devices.md": _NOTE + _devices(),
         FOLDER / "models.md": _NOTE + _models(),
+        FOLDER / "formats.md": _NOTE + _formats(),
     }
 
 
@@ -185,6 +188,33 @@ def _models() -> str:
         "# Models\n\nCounts follow from the same expressions that price a model. Modules for multi-token prediction "
         "and vision are in none of them. Where it says so, published counts are quoted from memory of the document."
         "\n\n" + _table(headers, rows)
+    )
+
+
+def _formats() -> str:
+    """Formats of `planner export`, and what their files are held to."""
+    rows = [
+        [f"`{f.name}`", f.title, ", ".join(f"{definition(p).engine} {definition(p).version}" for p in f.pinned) or "–"]
+        for f in FORMATS.values()
+    ]
+    names = dict.fromkeys(pinned for f in FORMATS.values() for pinned in f.pinned)
+    held = [definition(name) for name in names]
+    sources = [
+        [
+            f"`{name}.json`", f"{d.engine} {d.version}", " ".join(d.source[k] for k in ("tag", "commit") if k in d.source),
+            d.source["repository"], ", ".join(d.source["paths"]), d.source["licence"], d.source.get("note", ""),
+            str(sum(len(found) for found in d.options.values())),
+        ]
+        for name, d in zip(names, held, strict=True)
+    ]  # fmt: skip
+    headers = ["file", "of", "read at", "repository", "paths", "licence", "note", "options"]
+    return (
+        "# Formats of `planner export`\n\n"
+        + _table(["`--to`", "what it is", "options held to"], rows)
+        + "\n## Definitions\n\nNames, types and legal values of options, in `planner/launch/definitions`; "
+        "`benchmarks/engine_definitions.py ENGINE` writes them anew from the engine's own parser or sources, with "
+        "`--check` it says whether they still agree. Compose files and Kubernetes objects are held to schemas beside "
+        "them.\n\n" + _table(headers, sources)
     )
 
 

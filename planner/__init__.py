@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from planner.api import (
         alternatives,
         explain_plan,
+        export,
         load_scenario,
         plan_text,
         predict,
@@ -36,6 +37,7 @@ _HOMES = {
     "Report": "planner.report",
     "alternatives": "planner.api",
     "explain_plan": "planner.api",
+    "export": "planner.api",
     "load_scenario": "planner.api",
     "plan_text": "planner.api",
     "predict": "planner.api",
@@ -54,6 +56,7 @@ __all__ = [
     "__version__",
     "alternatives",
     "explain_plan",
+    "export",
     "load_scenario",
     "plan_text",
     "predict",

@@ -5,12 +5,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from planner import catalog, pipeline
+from planner import catalog, handover, pipeline
 from planner.catalog import AnyCase
 from planner.catalog.rows import rows_from_data
 from planner.columns.restriction import Restriction
 from planner.errors import InputError, Problem, did_you_mean
-from planner.exporters import json_file, text
+from planner.exporters import Files, json_file, text
 from planner.plan import Plan
 from planner.posterior import Posterior
 from planner.prediction import predict_rows
@@ -148,6 +148,20 @@ def alternatives(
     """
     case = resolve.priced_case_of(plan, Path(folder))
     return ShownAlternatives(*alternatives_study.alternatives(case, plan, count, within, distinct))
+
+
+def export(plan: Plan, format: str, folder: str | PathLike[str] = ".") -> Files:
+    """Return a plan in a format of `planner export`: the content of each file by its path.
+
+    Args:
+        plan: the plan; its figures are recomputed, and launch files are read back.
+        format: a name like ``"vllm"`` or ``"markdown"`` (docs/reference/formats.md).
+        folder: where relative paths in its scenario start.
+
+    Raises:
+        InputError: an unknown format, a plan that is not as it was solved, or one that the format cannot express.
+    """
+    return handover.export(plan, format, Path(folder))
 
 
 def plan_text(plan: Plan) -> str:

@@ -18,38 +18,44 @@ def benchmarks(plan: Plan, facts: Facts, engine: Engine, found: Sequence[Target]
     for n, workload in enumerate(dict.fromkeys(target.workload for target in found)):
         mine = [target for target in found if target.workload == workload]
         model = facts.models[_deployment(mine[0]).model].repository
-        rate, lengths = sum(target.rate for target in mine), facts.workloads[workload]
+        rate, lengths, name = sum(target.rate for target in mine), facts.workloads[workload], slug(workload)
         whole = Load(
             f"http://${{FRONT_ADDRESS}}:{FRONT + n}", model, lengths.input_tokens, lengths.output_tokens, rate,
-            max(1, round(sum(target.clients for target in mine))), engine.result.format(name=slug(workload)),
+            max(1, round(sum(target.clients for target in mine))), engine.result.format(name=name),
         )  # fmt: skip
-        head = f"# {slug(workload)} at the planned {figure(rate)} request/s, through its front\n" + _predicted_comment(
-            plan, mine
-        )
-        written[f"benchmark/{slug(workload)}.sh"] = _script(engine, mine[0], facts, whole, head)
+        head = [
+            f"{name} at the planned {figure(rate)} request/s, through its front",
+            "predicted:",
+            *figures(plan, mine),
+        ]
+        written[f"benchmark/{name}.sh"] = _script(engine, mine[0], facts, whole, head)
         for target in mine:
             if target.mixed:
-                each = max(1, round(target.clients / len(target.mixed)))
-                one = whole._replace(
-                    url=target.mixed[0].url, rate=0.0, clients=each, result=engine.result.format(name=target.name)
-                )
-                head = f"# one replica of {target.name} with {each} clients, as many as are planned\n"
-                written[f"benchmark/{target.name}.sh"] = _script(
-                    engine, target, facts, one, head + _predicted_comment(plan, [target])
-                )
+                each, result = max(1, round(target.clients / len(target.mixed))), engine.result.format(name=target.name)
+                one = whole._replace(url=target.mixed[0].url, rate=0.0, clients=each, result=result)
+                written[f"benchmark/{target.name}.sh"] = _script(engine, target, facts, one, _loop(plan, target, each))
     return written
+
+
+def _loop(plan: Plan, target: Target, clients: int) -> list[str]:
+    return [
+        f"one replica of {target.name} with {clients} clients, as many as are planned",
+        "the plan's figures are those of requests that arrive at random, see below; this is a loop of clients,",
+        "which see other first tokens: `planner compare` predicts them",
+        *figures(plan, [target]),
+    ]
 
 
 def _deployment(target: Target) -> Deployment:
     return (target.mixed or target.prefill)[0].deployment
 
 
-def _script(engine: Engine, target: Target, facts: Facts, load: Load, head: str) -> str:
+def _script(engine: Engine, target: Target, facts: Facts, load: Load, head: Sequence[str]) -> str:
     image = engine.bench_image or engine.images[facts.inventory[_deployment(target).inventory].vendor]
     words = [_quoted(word) for word in engine.bench(load)]
     lines = [
         "#!/bin/sh",
-        head.rstrip("\n"),
+        *(f"# {line}" for line in head),
         "set -eu",
         'cd "$(dirname "$0")"',
         "set -a && . ../hosts.env && set +a",
@@ -64,10 +70,6 @@ def _script(engine: Engine, target: Target, facts: Facts, load: Load, head: str)
 def _quoted(word: str) -> str:
     """Quote a word for a shell, but let variables be filled in."""
     return f'"{word}"' if "${" in word else shlex.quote(word)
-
-
-def _predicted_comment(plan: Plan, found: Sequence[Target]) -> str:
-    return "".join(f"# predicted: {line}\n" for line in figures(plan, found))
 
 
 def figures(plan: Plan, found: Sequence[Target]) -> Iterator[str]:

@@ -15,6 +15,7 @@ PUBLIC = [
     "__version__",
     "alternatives",
     "explain_plan",
+    "export",
     "load_scenario",
     "plan_text",
     "predict",
@@ -39,6 +40,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_solve_write_read_verify(tmp_path):
     report = planner.solve(planner.load_scenario(SCENARIOS / "quickstart.yaml", ["search.tp=[2, 4]"]))
+    assert "README.md" in planner.export(report.plan, "vllm")
     assert isinstance(report, planner.Report)
     assert planner.verify_plan(report.plan).reasons == ()
     file = tmp_path / "plan.json"
