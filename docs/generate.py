@@ -1,7 +1,9 @@
 """Writes the reference pages that are generated from code: `python docs/generate.py`."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -201,7 +203,7 @@ def _formats() -> str:
     held = [definition(name) for name in names]
     sources = [
         [
-            f"`{name}.json`", f"{d.engine} {d.version}", " ".join(d.source[k] for k in ("tag", "commit") if k in d.source),
+            f"`{name}.json`", f"{d.engine} {d.version}", _read_at(d.source),
             d.source["repository"], ", ".join(d.source["paths"]), d.source["licence"], d.source.get("note", ""),
             str(sum(len(found) for found in d.options.values())),
         ]
@@ -216,6 +218,10 @@ def _formats() -> str:
         "`--check` it says whether they still agree. Compose files and Kubernetes objects are held to schemas beside "
         "them.\n\n" + _table(headers, sources)
     )
+
+
+def _read_at(source: Mapping[str, Any]) -> str:
+    return " ".join(source[name] for name in ("tag", "commit") if name in source)
 
 
 def _efficiencies() -> str:

@@ -1,19 +1,6 @@
 """Launch files for TensorRT-LLM: an options file for `trtllm-serve --config`, started by Compose files."""
 
-from collections.abc import Mapping
-
-from planner.launch import compose
-from planner.launch.facts import Facts
-from planner.launch.found import Found
+from planner.launch.compose import both_ways
 from planner.launch.trtllm import ENGINE
-from planner.plan import Plan
 
-
-def files(plan: Plan, facts: Facts) -> dict[str, str]:
-    """Return the launch files by path."""
-    return compose.files(plan, facts, ENGINE)
-
-
-def read(written: Mapping[str, str], plan: Plan, facts: Facts) -> dict[str, Found]:
-    """Read launch files back."""
-    return compose.read(written, plan, facts, ENGINE)
+files, read = both_ways(ENGINE)

@@ -1,7 +1,8 @@
 """A folder of launch files for containers: options of each deployment, and what each node starts (Compose files)."""
 
+import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from planner import yaml_io
@@ -48,6 +49,7 @@ def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
     written |= _front(plan, engine, found)
     written |= benchmarks(plan, facts, engine, found)
     written |= {f"{slug(d.name)}/{name}": text for d in mine for name, text in engine.beside.items()}
+    written["ready.sh"] = _ready(engine, placed)
     written[HOSTS] = _hosts(placed, written)
     written["README.md"] = readme(plan, engine, settings, found, written)
     return written
@@ -106,6 +108,14 @@ def _hosts(placed: Sequence[Server], written: Mapping[str, str]) -> str:
     if any("NETWORK_INTERFACE" in text for text in written.values()):
         lines.append("NETWORK_INTERFACE=eth0")
     return "\n".join([*lines, "MODELS=/models", "HF_CACHE=/root/.cache/huggingface", "HF_TOKEN=", ""])
+
+
+def _ready(engine: Engine, placed: Sequence[Server]) -> str:
+    """Return a script that waits until every replica answers; those of several nodes do once all their parts run."""
+    urls = [f"http://${{{address_of(s.head)}}}:{s.port + engine.health_offset}{engine.health}" for s in placed]
+    lines = ["#!/bin/sh", "set -eu", 'cd "$(dirname "$0")"', f"set -a && . ./{HOSTS} && set +a"]
+    lines += [f'until curl --fail --silent --output /dev/null "{url}"; do sleep 5; done' for url in urls]
+    return "\n".join([*lines, f'echo "all {len(urls)} replicas are ready"', ""])
 
 
 def _services(
@@ -263,3 +273,10 @@ def _given(service: Mapping[str, Any]) -> tuple[int, ...]:
         return tuple(int(number) for number in numbers if number.isdigit())
     (reserved,) = service["deploy"]["resources"]["reservations"]["devices"]
     return tuple(int(i) for i in reserved["device_ids"])
+
+
+def both_ways(
+    engine: Engine,
+) -> tuple[Callable[[Plan, Facts], dict[str, str]], Callable[[Mapping[str, str], Plan, Facts], dict[str, Found]]]:
+    """Return ``files`` and ``read`` of one engine, as the module of a format has them."""
+    return functools.partial(files, engine=engine), functools.partial(read, engine=engine)

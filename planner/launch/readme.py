@@ -112,7 +112,7 @@ def readme(
     """
     mine = [d for d in plan.deployments if isinstance(d, Deployment) and d.name in settings]
     nodes = [path for path in written if path.endswith(".compose.yaml") and path != "front.compose.yaml"]
-    ups = "\n".join(f"docker compose --env-file hosts.env -f {path} up -d --wait" for path in nodes)
+    ups = "\n".join(f"docker compose --env-file hosts.env -f {path} up -d" for path in nodes)
     runs = "\n".join(f"sh {path}" for path in written if path.startswith("benchmark/"))
     doors = "\n".join(
         f"- `{slug(workload)}`: port {FRONT + n}" for n, workload in enumerate(dict.fromkeys(t.workload for t in found))
@@ -137,9 +137,10 @@ On each node, in this folder (the same on all of them):
 {ups}
 ```
 
-then on the node that FRONT_ADDRESS names:
+then on the node that FRONT_ADDRESS names, where the first line waits until all replicas answer:
 
 ```sh
+sh ready.sh
 docker compose --env-file hosts.env -f front.compose.yaml up -d
 ```
 

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from planner.constants import MILLISECONDS_PER_SECOND
+from planner.errors import InputError
 from planner.launch.facts import Facts
 from planner.launch.placement import Part, place
 from planner.plan import Deployment, Plan
 
-HTTP, TRANSFER, RENDEZVOUS = 8000, 36000, 29500  # first ports; 20000 to 36000 is what Ascend's transfers draw from
+HTTP, RENDEZVOUS, TRANSFER = 8000, 18500, 36000  # first ports; Ascend's transfers draw theirs from 20000 to 36000
 FRONT, ROUTER = 8800, 8900
+_LONGEST = 48  # of a name: Kubernetes takes 63, and suffixes are added
 
 
 class Server(NamedTuple):
@@ -60,8 +62,8 @@ class Target(NamedTuple):
 
 
 def slug(name: str) -> str:
-    """Return a name as folders, containers and Kubernetes take it: small letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
+    """Return a name as folders, containers and Kubernetes take it: small letters, digits and hyphens, not too many."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:_LONGEST].strip("-") or "unnamed"
 
 
 def node_name(inventory: str, node: int) -> str:
@@ -75,7 +77,12 @@ def address_of(node: str) -> str:
 
 
 def servers(plan: Plan, facts: Facts) -> list[Server]:
-    """Return every replica of the plan's deployments, placed, in the plan's order."""
+    """Return every replica of the plan's deployments, placed, in the plan's order.
+
+    Raises:
+        InputError: names of deployments, workloads or inventories that files could not tell apart.
+    """
+    _check_names(plan, facts)
     found: dict[tuple[int, int], tuple[Part, ...]] = {}
     mine = [(i, d) for i, d in enumerate(plan.deployments) if isinstance(d, Deployment)]
     for inventory, known in facts.inventory.items():
@@ -88,6 +95,17 @@ def servers(plan: Plan, facts: Facts) -> list[Server]:
             n, before = len(listed), sum(server.deployment.devices_per_replica for server in listed)
             listed.append(Server(d, r, found[i, r], HTTP + n, TRANSFER + before, RENDEZVOUS + n))
     return listed
+
+
+def _check_names(plan: Plan, facts: Facts) -> None:
+    groups = [[d.name for d in plan.deployments], list(facts.workloads), list(facts.inventory)]
+    for names in groups:
+        known: dict[str, str] = {}
+        for name in names:
+            other = known.setdefault(slug(name), name)
+            if other != name:
+                msg = f"'{other}' and '{name}' are both '{slug(name)}' in files; rename one of them in the scenario"
+                raise InputError.single("", msg)
 
 
 def targets(plan: Plan, facts: Facts, placed: Sequence[Server]) -> list[Target]:

@@ -38,7 +38,7 @@ def test_a_folder_is_written_and_said(plan, tmp_path):
     out = tmp_path / "launch"
     result = run(plan, "--to", "vllm", "--out", out)
     assert result.exit_code == 0, result.output
-    assert f"{out}: 8 files written" in result.output
+    assert f"{out}: 9 files written" in result.output
     assert {"README.md", "hosts.env", "h100-0.compose.yaml", "front.compose.yaml"} <= set(left(out))
     assert stat.S_IMODE((out / "benchmark" / "chat.sh").stat().st_mode) & 0o111
     assert left(tmp_path) == ["launch", "plan.json"]
@@ -160,3 +160,53 @@ def test_names_of_any_kind_stay_inside_the_folder(solved, tmp_path):
     assert left(tmp_path) == ["launch", "plan.json"]
     for path in (tmp_path / "launch").rglob("*"):
         assert not (path.is_file() and ("rm -rf $HOME" in path.read_text() or "$(x)" in path.read_text()))
+
+
+def test_names_that_files_cannot_tell_apart_are_said(tmp_path):
+    from planner.catalog import find_scenario, scenario_from_data
+    from planner.pipeline import solve
+    from planner.yaml_io import load
+
+    data = load(find_scenario(QUICKSTART)).data
+    node = data["inventory"]["h100"]
+    data |= {"inventory": {"h100": node, "H100!": node}}
+    file = tmp_path / "plan.json"
+    file.write_text(plan_text(solve(scenario_from_data(data, ASKED)).plan))
+    result = run(file, "--to", "vllm", "--out", tmp_path / "launch")
+    assert result.exit_code == 2
+    assert "rename one" in result.output
+    assert left(tmp_path) == ["plan.json"]
+
+
+def test_a_model_s_own_file_becomes_a_folder_of_weights(tmp_path):
+    from planner import resources
+    from planner.catalog import find_scenario, scenario_from_data
+    from planner.pipeline import solve
+    from planner.yaml_io import load
+
+    config = resources.shipped("architectures") / "Qwen3-32B" / "config.json"
+    data = load(find_scenario(QUICKSTART)).data
+    data["models"]["chat"]["architecture"] = str(config)
+    file = tmp_path / "plan.json"
+    file.write_text(plan_text(solve(scenario_from_data(data, ASKED)).plan))
+    assert run(file, "--to", "vllm", "--out", tmp_path / "launch").exit_code == 0
+    assert "model: /models/Qwen3-32B\n" in (tmp_path / "launch" / "chat-mixed-1" / "vllm.yaml").read_text()
+    assert "/models/Qwen3-32B" in (tmp_path / "launch" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["infeasible", "column_table"])
+def test_markdown_takes_every_plan(solved, tmp_path, name):
+    from planner.catalog import find_scenario
+
+    path = find_scenario(Path(name))
+    file = tmp_path / "plan.json"
+    file.write_text(plan_text(solved(path).plan))
+    printed = run(file, "--to", "markdown", "--folder", path.parent)
+    assert printed.exit_code == 0, printed.output
+    assert printed.output.startswith(f"# Plan: {name}")
+    written = run(file, "--to", "markdown", "--folder", path.parent, "--out", tmp_path / "plan.md")
+    assert written.exit_code == 0
+    assert (tmp_path / "plan.md").read_text() == printed.output
+    onto = run(file, "--to", "markdown", "--folder", path.parent, "--out", file)
+    assert onto.exit_code == 2
+    assert "is the plan itself" in onto.output
