@@ -42,13 +42,18 @@ def option(action: argparse.Action) -> dict[str, Any]:
         found["type"] = _type(action)
     if action.choices is not None:
         found["choices"] = sorted(map(str, action.choices))
-    if isinstance(action.default, SCALARS) and action.default not in (argparse.SUPPRESS, math.inf):
+    if isinstance(action.default, SCALARS) and not _drawn(action.default):
         found["default"] = action.default
     if action.required:
         found["required"] = True
     if "Deprecated" in shape:
         found["deprecated"] = True
     return found
+
+
+def _drawn(default: Any) -> bool:
+    """Tell a default that says nothing: argparse's own mark, an infinity, or text that is drawn anew each time."""
+    return default in (argparse.SUPPRESS, math.inf) or bool(re.search(r"-[0-9a-f]{8}-", str(default)))
 
 
 def _form(action: argparse.Action, shape: str) -> str:
@@ -416,7 +421,7 @@ def _of_commands(options_: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
 
 
 def _described(source: Path) -> str:
-    return subprocess.check_output(["git", "-C", str(source), "describe", "--tags"], text=True).strip()
+    return subprocess.check_output(["git", "-C", str(source), "describe", "--tags", "--always"], text=True).strip()
 
 
 def _keys(found: ast.ClassDef, mapping: str = "") -> list[str]:
