@@ -2,8 +2,8 @@
 
 For each efficiency the most probable offset x, on the scale it is fitted on (log-odds of shares, logarithms of times),
 in the linear Gaussian model r = J x + e with x ~ N(0, 1) and e ~ N(0, S): r are logarithms of measured over predicted
-times of all runs, J their derivatives by differences, S the errors of `planner calibrate` (calibrate/priors.yaml).
-Several terms may explain the same runs; runs at other loads tell them apart.
+times of all runs, J their derivatives by differences (trusted so far and no further), S the errors of
+`planner calibrate` (calibrate/priors.yaml). Several terms may explain the same runs; runs at other loads tell them apart.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,7 @@ from planner.table import Floats
 
 _STEP = 1e-3
 _LEAST = 0.1  # share of the misfit below which a term is not named
+_FARTHEST = 1.5  # offset that a derivative is trusted for: a factor of 4.5, or of the odds
 _SMALL = 0.25  # errors, in standard deviations, that need no explanation
 _KINDS = {
     "compute": "compute",
@@ -72,7 +73,7 @@ def causes(runs: Sequence[Run], believed: Efficiencies) -> list[Cause]:
     scaled, left = design / noise[:, None], residuals / noise
     if np.abs(left).max() < _SMALL:
         return []
-    offsets = scaled.T @ left / ((scaled**2).sum(axis=0) + 1)
+    offsets = np.clip(scaled.T @ left / ((scaled**2).sum(axis=0) + 1), -_FARTHEST, _FARTHEST)
     rest = ((left[:, None] - scaled * offsets) ** 2).sum(axis=0)
     explained = 1 - rest / float(left @ left)
     after = from_scale(to_scale(before) + offsets)

@@ -78,7 +78,7 @@ def compare(plan: Plan, case: Case, asked: Sequence[Asked], path: str) -> Compar
         found, load = _found(plan, one), _load(one.run)
         base = seen(case, found, load)
         if not math.isfinite(base.ttft + base.tpot):
-            raise InputError.single(one.run.source, f"{_words(load)} is more than {one.name} carries by the plan")
+            raise InputError.single(one.run.source, f"{_words(load)}: more than {one.name} carries by the plan")
         measured = Seen(one.run.ttft_ms / MILLISECONDS_PER_SECOND, one.run.tpot_ms / MILLISECONDS_PER_SECOND)
         done.append(_compared(case, one, found, load, base))
         explained.append(Run(measured, lambda change, found=found, load=load: seen(case, found, load, change)))  # type: ignore[misc]

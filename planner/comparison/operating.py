@@ -5,6 +5,7 @@ closed loop of clients on mixed replicas is the fixed point that `planner predic
 which so many requests are under way.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from planner.table import Floats
 _POINTS = 64  # of a curve over the load
 _OF_LOAD = ("mean_running", "max_num_seqs")  # what a closed loop is not given as axes
 _ROUNDS = 40  # of a bisection
+_REACHED = 0.99
 _IDLE, _BUSIEST = 0.05, 99.0  # ends of a curve: requests decoding, and prefill utilisation [%]
 
 Change = Callable[[Setting], Setting]
@@ -118,7 +120,8 @@ def _at_clients(curves: "_Curves", found: Sequence[Stream], load: Load) -> Seen:
     for _ in range(_ROUNDS):
         middle = (low + high) / 2
         low, high = (low, middle) if not clients(middle) < load.clients else (middle, high)
-    return _at_rate(curves, found, planned * low)
+    full = clients(low) < _REACHED * load.clients  # more clients than these replicas can have under way
+    return Seen(math.nan, math.nan) if full else _at_rate(curves, found, planned * low)
 
 
 def _at_rate(curves: "_Curves", found: Sequence[Stream], rate: float) -> Seen:

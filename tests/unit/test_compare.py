@@ -64,6 +64,8 @@ def test_pairs_at_the_planned_rate_are_as_planned(solved):
     clients = load.rate * (found.ttft + found.tpot * 499)
     closed = operating.seen(case, operating.streams(plan, "chat"), load._replace(rate=0.0, clients=clients))
     assert closed.tpot == pytest.approx(found.tpot, rel=1e-3)
+    full = operating.seen(case, operating.streams(plan, "chat"), load._replace(rate=0.0, clients=100 * clients))
+    assert np.isnan(full.ttft)
 
 
 def test_less_load_is_never_slower(plan, case):
@@ -78,7 +80,7 @@ def test_less_load_is_never_slower(plan, case):
 
 def test_more_than_the_plan_carries_is_an_error(plan, case):
     run = measured(1.0, 0.04, rate=500.0)
-    with pytest.raises(InputError, match="more than chat"):
+    with pytest.raises(InputError, match="more than chat carries"):
         compared(plan, case, [Asked(run, "chat", 0)], "plan.json")
 
 
