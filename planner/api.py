@@ -10,7 +10,9 @@ from planner.catalog import AnyCase
 from planner.catalog.rows import rows_from_data
 from planner.columns.restriction import Restriction
 from planner.errors import InputError, Problem, did_you_mean
+from planner.explanation import Explanation
 from planner.exporters import Files, json_file, text
+from planner.exporters.plots import explanation as pictures
 from planner.plan import Plan
 from planner.posterior import Posterior
 from planner.prediction import predict_rows
@@ -101,6 +103,15 @@ def explain_plan(plan: Plan, folder: str | PathLike[str] = ".") -> ShownExplanat
             specifications have changed.
     """
     return ShownExplanation(*explain_study.explain(plan, Path(folder)))
+
+
+def plot_explanation(explanation: Explanation, folder: str | PathLike[str]) -> list[Path]:
+    """Draw where steps go, and operators on the roofline, into a folder as PNG and SVG; return the files.
+
+    Raises:
+        InputError: matplotlib is not installed, or the folder cannot be written.
+    """
+    return pictures.plot_explanation(explanation, Path(folder))
 
 
 def why_not(

@@ -2,7 +2,7 @@
 
 from planner.explain.words import alternatives_blocks, explanation_blocks, why_not_blocks
 from planner.explanation import Alternatives, Explanation, WhyNot
-from planner.exporters.blocks import as_html, as_markdown
+from planner.exporters.blocks import as_html, as_markdown, as_text
 
 
 class ShownExplanation(Explanation):
@@ -10,6 +10,9 @@ class ShownExplanation(Explanation):
 
     def _repr_markdown_(self) -> str:
         return as_markdown(explanation_blocks(self))
+
+    def __repr__(self) -> str:
+        return as_text(explanation_blocks(self))
 
     def _repr_html_(self) -> str:
         return as_html(explanation_blocks(self))
@@ -21,6 +24,9 @@ class ShownWhyNot(WhyNot):
     def _repr_markdown_(self) -> str:
         return as_markdown(why_not_blocks(self))
 
+    def __repr__(self) -> str:
+        return as_text(why_not_blocks(self))
+
     def _repr_html_(self) -> str:
         return as_html(why_not_blocks(self))
 
@@ -30,6 +36,9 @@ class ShownAlternatives(Alternatives):
 
     def _repr_markdown_(self) -> str:
         return as_markdown(alternatives_blocks(self))
+
+    def __repr__(self) -> str:
+        return as_text(alternatives_blocks(self))
 
     def _repr_html_(self) -> str:
         return as_html(alternatives_blocks(self))

@@ -3,7 +3,8 @@
 For each efficiency the most probable offset x, on the scale it is fitted on (log-odds of shares, logarithms of times),
 in the linear Gaussian model r = J x + e with x ~ N(0, 1) and e ~ N(0, S): r are logarithms of measured over predicted
 times of all runs, J their derivatives by differences (trusted so far and no further), S the errors of
-`planner calibrate` (calibrate/priors.yaml). Several terms may explain the same runs; runs at other loads tell them apart.
+`planner calibrate` (calibrate/priors/silicon.yaml). Several terms may explain the same runs; runs at other loads tell
+them apart.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.calibrate.fit import priors
+from planner.catalog import load_priors
 from planner.columns.setting import Setting, expert_load
 from planner.comparison.operating import Seen
 from planner.posterior.fields import FIELDS, from_scale, to_scale, values_of, with_fields
@@ -69,7 +70,8 @@ def causes(runs: Sequence[Run], believed: Efficiencies) -> list[Cause]:
         change = moved({FIELDS[i]: _STEP})
         slopes = [(_logarithms(run.predicted(change)) - at) / _STEP for run, at in zip(runs, base, strict=True)]
         design[:, i] = np.nan_to_num(np.concatenate(slopes))
-    noise = np.tile([priors()["error"][name] for name in ("ttft", "tpot")], len(runs))
+    usual = load_priors("silicon").value.error
+    noise = np.tile([usual.ttft, usual.tpot], len(runs))
     scaled, left = design / noise[:, None], residuals / noise
     if np.abs(left).max() < _SMALL:
         return []

@@ -25,9 +25,9 @@ class Factors(NamedTuple):
 class Replica:
     """Replicas that share all of a place but their degrees and the requests they run.
 
-    What only decodes is expected to be as slow as a mixed replica that runs as many requests. What only prefills is
-    expected to be as the efficiencies say, and its steps are as unsure as any: what is left of TTFT in a mixed replica
-    is mostly waiting. Logarithms of factors are worked out at loads half a doubling apart, and straight in between.
+    What only prefills or only decodes is expected to be as the efficiencies say, and its steps are as unsure as any.
+    What mixed replicas leave unexplained is not theirs: most of it is prompts among decodes (docs/adr/0015). Logarithms
+    of factors are worked out at loads half a doubling apart, and straight in between.
     """
 
     def __init__(self, measured: Measured, place: Place, role: str, confidence: float | None) -> None:
@@ -92,9 +92,9 @@ class Replica:
         return self._curves[key]
 
     def _logarithms(self, latency: str, place: Place, supports: Sequence[Support], shares: Sequence[float]) -> Floats:
-        latency = "tpot" if self.role == "prefill" else latency
-        expected, deviation = self.measured.by_clients(latency, place)
+        mixed = self.role == "mixed"
+        expected, deviation = self.measured.by_clients(latency if mixed else "tpot", place)
         beyond = np.array([support.doublings for support in supports]) * self.measured.intervals.beyond
         asked = [quantile(getattr(s.interval, latency), share) for s, share in zip(supports, shares, strict=True)]
-        found: Floats = (0.0 if self.role == "prefill" else expected) + np.array(asked) * np.hypot(deviation, beyond)
+        found: Floats = (expected if mixed else 0.0) + np.array(asked) * np.hypot(deviation, beyond)
         return found

@@ -18,6 +18,7 @@ PUBLIC = [
     "export",
     "load_scenario",
     "plan_text",
+    "plot_explanation",
     "predict",
     "read_plan",
     "report_text",

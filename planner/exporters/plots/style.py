@@ -18,7 +18,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
 GREY = "#888888"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, BLACK)
 MARKERS = "osD^vPX*<>"
-_DOTS_PER_INCH = 144
+_DOTS_PER_INCH = 120
 _PARAMETERS: Any = {
     "font.size": 10.0,
     "axes.spines.top": False,
@@ -53,7 +53,9 @@ def drawn(folder: Path, name: str, size: tuple[float, float] = (8.0, 4.5)) -> It
         yield figure
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / f"{name}.png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+            figure.savefig(
+                folder / f"{name}.png", dpi=_DOTS_PER_INCH, metadata={"Software": None}, pil_kwargs={"optimize": True}
+            )
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
         except OSError as error:
             raise InputError.single(str(folder), f"cannot be written: {error.strerror}") from None
