@@ -37,7 +37,7 @@ def network_expressions(structure: Structure) -> Expressions:
     prefill = s.prefill_alone + busy * (s.prefill_crowded - s.prefill_alone)
     # The servers of both sides take the request up.
     passed = define("passing_time", s.prefill_host + prefill + s.transfer_exposed + host + 3 * round_time / 2)
-    wait = define("prompt_wait", prompt_wait(passed + decoding, define))
+    wait = define("prompt_wait_time", prompt_wait(passed + decoding, define))
     started = either(s.lockstep, s.equal_burst_share, s.burst_share)
     # Clients all start at once, and the first requests of a run wait longer than later ones, unless all always do.
     burst = Larger(0, peers() ** s.burst_growth * s.prompt_pace / 2 - wait)
