@@ -151,7 +151,7 @@ def alternatives(
         plan: the best plan.
         count: how many to return at most, the best among them.
         within: how much worse than the best the first goal may be, relative; None for any distance.
-        distinct: what tells plans apart: "shape", how replicas are built, or "limits", the engine's as well.
+        distinct: what tells plans apart: "shape", how the model is split, or "settings", the engine's as well.
         folder: where relative paths in its scenario start.
 
     Raises:

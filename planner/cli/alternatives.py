@@ -9,7 +9,7 @@ from planner.cli.common import FolderOption, JsonOption, print_json, progress, r
 from planner.errors import InputError
 
 _WITHIN = "How much worse than the best the first goal may be, like 5%."
-_DISTINCT = "What tells plans apart: shape, how replicas are built, or limits, the engine's as well."
+_DISTINCT = "What tells plans apart: shape, how the model is split, or settings, the engine's as well."
 
 
 def alternatives(

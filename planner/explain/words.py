@@ -74,14 +74,14 @@ def alternatives_blocks(found: Alternatives) -> list[Block]:
     return [
         f"{found.name}: the best plans ({found.objective}), told apart by {found.distinct}",
         Table(("", *(f"{name} [{unit}]" for name, unit in metrics.items())), tuple(rows), ("",)),
-        Lines(tuple((str(one.rank), (plan_words(one.plan),)) for one in found.plans)),
+        Lines(tuple((str(one.rank), (plan_words(one.plan, settings="set" in found.distinct),)) for one in found.plans)),
         found.detail,
     ]
 
 
-def plan_words(plan: Plan) -> str:
-    """Return a plan in a line: its replicas and what they are."""
-    return " + ".join(f"{d.replicas} × {_words(d)}" for d in plan.deployments)
+def plan_words(plan: Plan, *, settings: bool = False) -> str:
+    """Return a plan in a line: its replicas and what they are, and where asked how their engines are set."""
+    return " + ".join(f"{d.replicas} × {_words(d, settings=settings)}" for d in plan.deployments)
 
 
 def resource(name: str) -> str:
@@ -89,8 +89,12 @@ def resource(name: str) -> str:
     return RESOURCES.get(name, name.replace("_", " "))
 
 
-def _words(d: AnyDeployment) -> str:
-    return d.configuration().label() if isinstance(d, Deployment) else f"{d.label} on {d.inventory}"
+def _words(d: AnyDeployment, *, settings: bool) -> str:
+    if not isinstance(d, Deployment):
+        return f"{d.label} on {d.inventory}"
+    turned_on = f", {', '.join(d.overlaps)} on" if d.overlaps else ""
+    more = f" ({d.prefill_policy}, blocks of {d.block_size}{turned_on})" if settings else ""
+    return f"{d.configuration().label()}{more}"
 
 
 # --- why -----------------------------------------------------------------------------------------------------------

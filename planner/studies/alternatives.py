@@ -20,13 +20,13 @@ from planner.problems import planning_problem, reduced
 from planner.studies.resolve import checked
 from planner.table import DECIDED, ColumnTable, Configuration, Ints
 
-# What does not tell plans apart: how hard replicas are run, and for ``shape`` the limits that follow from it.
+# What does not tell plans apart: how hard replicas are run, and for ``shape`` how their engine is set.
 _LOAD = ("mean_running", "prefill_utilisation")
-_LIMITS = ("max_num_seqs", "max_num_batched_tokens")
-IGNORED = {"shape": (*_LOAD, *_LIMITS), "limits": _LOAD}
+_SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "block_size", "prefill_policy", "overlaps")
+IGNORED = {"shape": (*_LOAD, *_SETTINGS), "settings": _LOAD}
 _TOLD_APART = {
-    "shape": "how replicas are built and how many there are",
-    "limits": "how replicas are built, the limits they are started with, and how many there are",
+    "shape": "how the model is split over devices, and how many replicas there are",
+    "settings": "how the model is split over devices, how engines are set, and how many replicas there are",
 }
 _ROUNDING = 1e-9
 
@@ -49,7 +49,7 @@ def alternatives(
         plan: its best plan.
         count: how many to return at most, the best among them.
         within: how much worse than the best the first goal may be, relative; None for any distance.
-        distinct: what sets two plans apart: shape, how replicas are built, or limits, the engine's as well.
+        distinct: what sets two plans apart: shape, how the model is split, or settings, those of the engine as well.
         on_stage: is told what is being done.
     """
     on_stage("evaluating configurations")
@@ -126,7 +126,7 @@ def _beyond(
 
 def _detail(count: int, ended: str, within: float | None) -> str:
     """Say how complete the list is."""
-    far = "" if within is None else f" within {within:.3g} of the best, relative"
+    far = "" if within is None else f" within {within * 100:.4g}% of the best"
     if ended == "infeasible":
         return f"there are no others{far}"
     if ended:

@@ -128,11 +128,14 @@ SMALL = [
 ]
 KEYS = [
     ("{maximize: requests}", "max", "shape"),
-    ("{maximize: requests}", "max", "limits"),
+    ("{maximize: requests}", "max", "settings"),
     ("[{minimize: devices}, {maximize: requests}]", "1 /s", "shape"),
-    ("{minimize: cost}", "2 /s", "limits"),
+    ("{minimize: cost}", "2 /s", "settings"),
 ]
-_IGNORED = {"shape": ("mean_running", "max_num_seqs", "max_num_batched_tokens"), "limits": ("mean_running",)}
+_IGNORED = {
+    "shape": ("mean_running", "max_num_seqs", "max_num_batched_tokens", "block_size", "prefill_policy", "overlaps"),
+    "settings": ("mean_running",),
+}
 
 
 @functools.cache

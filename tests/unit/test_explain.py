@@ -22,7 +22,8 @@ from planner.table import RESOURCES
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = 100
 H = 1e-4
-FEW = ["search.mean_running=[3, 17, 48, 130]", "search.prefill_utilisation=[20, 70]"]
+TEXTBOOK = ["calibration=textbook"]
+FEW = [*TEXTBOOK, "search.mean_running=[3, 17, 48, 130]", "search.prefill_utilisation=[20, 70]"]
 MOE = [
     *FEW, "models.qwen.architecture=Qwen/Qwen3-30B-A3B", "search.roles=[mixed]", "search.max_num_batched_tokens=[2048]",
 ]  # fmt: skip
@@ -158,7 +159,7 @@ def test_levers_are_in_the_order_of_the_load_they_allow_and_the_first_is_followe
 
 
 def test_a_limit_binds_exactly_where_the_next_load_breaks_it():
-    case = load_scenario(ROOT / "scenarios" / "quickstart.yaml")
+    case = load_scenario(ROOT / "scenarios" / "quickstart.yaml", TEXTBOOK)
     plan = pipeline.solve(case).plan
     binding = {c.what for c in explained(case, plan).constraints if c.binds}
     assert binding == {"TTFT of chat-mixed-1", "TPOT of chat-mixed-1", "devices of h100"}
@@ -170,10 +171,43 @@ def test_a_limit_binds_exactly_where_the_next_load_breaks_it():
 
 def test_a_demand_binds_where_one_replica_fewer_does_not_carry_it():
     case = load_scenario(
-        ROOT / "scenarios" / "quickstart.yaml", ["workloads.chat.requests=7 /s", "objective={minimize: cost}"]
+        ROOT / "scenarios" / "quickstart.yaml",
+        [*TEXTBOOK, "workloads.chat.requests=7 /s", "objective={minimize: cost}"],
     )
     found = explained(case, pipeline.solve(case).plan)
     (demand,) = [c for c in found.constraints if c.kind == "demand"]
     assert (demand.limit, demand.binds) == (7.0, True)
     (devices,) = [c for c in found.constraints if c.kind == "inventory"]
     assert not devices.binds
+
+
+def test_what_measured_runs_add_is_in_the_step_and_stays_where_a_parameter_moves():
+    """A calibration's factors are part of the budget; the elasticities are those of the plan's own figures."""
+    case = load_scenario(ROOT / "scenarios" / "quickstart.yaml", ["search.roles=[mixed]"])
+    (setting,) = settings(case)
+    d = pipeline.solve(case).plan.deployments[0]
+    axes = axes_of(setting, [d.configuration()])
+    spent = budget(setting, axes)
+    assert sum(part.share for part in spent.parts) == pytest.approx(1.0)
+    (factor,) = [part for part in spent.parts if part.operator == "measured" and part.step == "decode"]
+    assert factor.bound_by == "calibration"
+    slopes = elasticities(setting, axes)
+    up, down = (
+        figures_of(changed(setting, ("hardware", "memory", "bandwidth", "value"), 1 + s * H), axes) for s in (1, -1)
+    )
+    expected = np.log(up["tpot"].item() / down["tpot"].item()) / np.log((1 + H) / (1 - H))
+    at = slopes.symbols.index("hbm_bandwidth")
+    assert slopes.within["tpot"][at, 0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_latencies_are_the_sums_of_their_parts():
+    for name, changes in (
+        ("quickstart", []),
+        ("h800_h20", ["search.tp=[4, 8]", "search.pp=[1]", "workloads.chat.requests=2 /s"]),
+    ):
+        case = load_scenario(ROOT / "scenarios" / f"{name}.yaml", changes)
+        plan = pipeline.solve(case).plan
+        for d in explained(case, plan).deployments:
+            for latency in d.latencies:
+                assert sum(latency.parts_ms.values()) == pytest.approx(latency.total_ms)
+                assert min(latency.parts_ms.values()) >= -1e-9 * latency.total_ms
