@@ -207,8 +207,8 @@ class Alternative(NamedTuple):
 class Alternatives(NamedTuple):
     """The best plans in order, the best among them first.
 
-    ``distinct``: what sets two of them apart. ``complete``: whether there are no more within the asked distance;
-    ``detail`` says so in a sentence.
+    ``distinct``: what sets two of them apart, shape or settings. ``complete``: whether there are no more within the
+    asked distance; ``detail`` says so in a sentence, and what is proven.
     """
 
     name: str

@@ -17,6 +17,15 @@ _RESOURCES = {
     "compute": "compute", "vector": "vector", "hbm": "hbm_bandwidth", "link": "link_bandwidth", "latency": "latency",
 }  # fmt: skip
 
+# What people call an overhead, and what it counts as.
+_OVERHEADS = {
+    "drafts": ("drafts", "drafts"),
+    "launches": ("launches beyond the work", "latency"),
+    "host": ("host", "host"),
+    "measured": ("measured over modelled", "calibration"),
+}
+_OF_LAYERS = {"floor": ("launch floor", "latency"), "saved": ("saved by overlaps", "overlap")}
+
 
 class Budget(NamedTuple):
     """The average step of a stage [s], the share of steps of each kind, and its parts, the largest first."""
@@ -75,26 +84,27 @@ def _part(key: tuple[str, str, str], fields: Mapping[str, float], mean: float) -
 
 
 def _overheads(values: Mapping[str, float], mean: float) -> Iterator[Part]:
-    """Yield what steps hold beside operators: launch floors, what overlaps save, launches, drafts, the host."""
+    """Yield what steps hold beside operators: of layers, of steps as a whole, and what prompts wait for."""
 
-    def part(step: str, layer: str, name: str, seconds: float, bound: str) -> Part:
+    def part(step: str, layer: str, kind: tuple[str, str], seconds: float) -> Part:
+        name, bound = kind
         used = {bound: max(seconds, 0.0) * MILLISECONDS_PER_SECOND}
         return Part(step, layer, name, seconds * MILLISECONDS_PER_SECOND, seconds / mean, used, bound)
 
-    bounds = {"drafts": "drafts", "launches": "latency", "host": "host", "measured": "calibration"}
     for step in _steps(values):
         weight = values[_name(step, "weight")]
         for name, value in values.items():
-            key = name.split(_SEPARATOR)
-            if key[0] == step and len(key) == 3:
-                times = weight * (1.0 if key[1] == "overhead" else values[_name(step, key[1], "layers")])
-                if key[1] == "overhead":
-                    yield part(step, "", key[2], times * value, bounds[key[2]])
-                elif key[2] == "floor":
-                    yield part(step, key[1], "launch floor", times * value, "latency")
-                elif key[2] == "saved":
-                    yield part(step, key[1], "saved by overlaps", -times * value, "overlap")
-    yield part("prompt", "", "waits for its decodes", values["remainder"], "latency")
+            first, *rest = name.split(_SEPARATOR)
+            if first != step or len(rest) != 2:  # step, and a layer or "overhead" with a field
+                continue
+            layer, field = rest
+            if layer == "overhead":
+                yield part(step, "", _OVERHEADS[field], weight * value)
+            elif field in _OF_LAYERS:
+                sign = -1 if field == "saved" else 1
+                times = weight * values[_name(step, layer, "layers")]
+                yield part(step, layer, _OF_LAYERS[field], sign * times * value)
+    yield part("prompt", "", ("wait for its decodes", "latency"), values["remainder"])
 
 
 def _roofline(

@@ -36,6 +36,10 @@ _STOPS = {
     "too_few_sequences": "max_num_seqs",
     "weights_do_not_fit": "memory for weights",
 }
+_TOLD_APART = {
+    "shape": "how the model is split over devices, and how many replicas there are",
+    "settings": "how the model is split over devices, how engines are set, and how many replicas there are",
+}
 _PARTS, _SYMBOLS, _OBSTACLES = 8, 12, 3  # rows that are shown; --json has all
 _SHOWN = 0.005  # share of a step from which a resource is named
 _SAME = 1e-9  # relative; below it two figures were computed in another order
@@ -72,9 +76,13 @@ def alternatives_blocks(found: Alternatives) -> list[Block]:
         cells = (_cell(by_metric[name], first=one.rank == 1) if name in by_metric else "" for name in metrics)
         rows.append((str(one.rank), *cells))
     return [
-        f"{found.name}: the best plans ({found.objective}), told apart by {found.distinct}",
+        f"{found.name}: the best plans ({found.objective}), told apart by {_TOLD_APART[found.distinct]}",
         Table(("", *(f"{name} [{unit}]" for name, unit in metrics.items())), tuple(rows), ("",)),
-        Lines(tuple((str(one.rank), (plan_words(one.plan, settings="set" in found.distinct),)) for one in found.plans)),
+        Lines(
+            tuple(
+                (str(one.rank), (plan_words(one.plan, settings=found.distinct == "settings"),)) for one in found.plans
+            )
+        ),
         found.detail,
     ]
 

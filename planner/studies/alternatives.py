@@ -24,10 +24,6 @@ from planner.table import DECIDED, ColumnTable, Configuration, Ints
 _LOAD = ("mean_running", "prefill_utilisation")
 _SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "block_size", "prefill_policy", "overlaps")
 IGNORED = {"shape": (*_LOAD, *_SETTINGS), "settings": _LOAD}
-_TOLD_APART = {
-    "shape": "how the model is split over devices, and how many replicas there are",
-    "settings": "how the model is split over devices, how engines are set, and how many replicas there are",
-}
 _ROUNDING = 1e-9
 
 
@@ -77,10 +73,10 @@ def alternatives(
     return Alternatives(
         name=plan.scenario.name,
         objective=f"{plan.objective.sense} {plan.objective.metric}",
-        distinct=_TOLD_APART[distinct],
+        distinct=distinct,
         plans=tuple(Alternative(rank, one, trades(plan, one)) for rank, one in enumerate(found, start=1)),
         complete=ended == "infeasible",
-        detail=_detail(len(found), ended, within),
+        detail=_detail(found, ended, within),
     )
 
 
@@ -124,11 +120,15 @@ def _beyond(
     return milp
 
 
-def _detail(count: int, ended: str, within: float | None) -> str:
-    """Say how complete the list is."""
+def _detail(found: Sequence[Plan], ended: str, within: float | None) -> str:
+    """Say what is proven of the list, and how complete it is."""
     far = "" if within is None else f" within {within * 100:.4g}% of the best"
+    loose = [str(rank) for rank, plan in enumerate(found, start=1) if plan.termination.reason != "optimal"]
+    proof = "each is proven to be the next best"
+    if loose:
+        proof += f", but for {', '.join(loose)}: the search for them ended before the proof"
     if ended == "infeasible":
-        return f"there are no others{far}"
+        return f"{proof}; there are no others{far}"
     if ended:
-        return f"the search for the next one was stopped: {ended}"
-    return f"each is proven to be the next best; there may be more{far}"
+        return f"{proof}; the search for another ended: {ended}"
+    return f"{proof}; there may be more{far}"

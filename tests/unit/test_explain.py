@@ -189,7 +189,7 @@ def test_what_measured_runs_add_is_in_the_step_and_stays_where_a_parameter_moves
     axes = axes_of(setting, [d.configuration()])
     spent = budget(setting, axes)
     assert sum(part.share for part in spent.parts) == pytest.approx(1.0)
-    (factor,) = [part for part in spent.parts if part.operator == "measured" and part.step == "decode"]
+    (factor,) = [part for part in spent.parts if part.operator == "measured over modelled" and part.step == "decode"]
     assert factor.bound_by == "calibration"
     slopes = elasticities(setting, axes)
     up, down = (
