@@ -12,6 +12,7 @@ from planner.cli.export import export
 from planner.cli.grid import grid
 from planner.cli.hardware import hardware_app
 from planner.cli.import_ import import_
+from planner.cli.infeasible import infeasible
 from planner.cli.init import init
 from planner.cli.models import models_app
 from planner.cli.predict import predict
@@ -30,9 +31,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(show_version)
-for command in (
-    solve, verify, explain, alternatives, export, compare, diff, predict, calibrate, cost, init, schema, grid, rules,
-):  # fmt: skip
+COMMANDS = (
+    solve,
+    infeasible,
+    verify,
+    explain,
+    alternatives,
+    diff,
+    predict,
+    calibrate,
+    cost,
+    init,
+    schema,
+    grid,
+    rules,
+)
+for command in COMMANDS:
     app.command()(command)
 app.command("import")(import_)
 app.command("why-not")(why_not)

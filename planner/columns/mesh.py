@@ -232,7 +232,7 @@ def values_of(context: Context, axes: Axes) -> dict[str, Floats]:
         "max_num_seqs": given,
         **parts,
         "kv_needed_bytes": kv_needed,
-        "ttft_allotted": _allotted(found["ttft"], limit) if setting.role == "decode" else found["ttft"],
+        "ttft_allotted": allotted(found["ttft"], limit) if setting.role == "decode" else found["ttft"],
         "hold_seconds": np.zeros(1) if setting.role == "mixed" else hold,
         "capacity_bytes": np.array(setting.hardware.memory.capacity.value),
         "price": np.array(np.nan if price_of is None else price_of),
@@ -240,7 +240,7 @@ def values_of(context: Context, axes: Axes) -> dict[str, Floats]:
     }
 
 
-def _allotted(ttft: Floats, limit: float) -> Floats:
+def allotted(ttft: Floats, limit: float) -> Floats:
     """Return what of a TTFT limit is set aside for a decode replica: the smallest share of the grid that covers it [s].
 
     Without a limit the shares are those of a long time.

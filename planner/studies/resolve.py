@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
@@ -21,6 +21,7 @@ from planner.verify import judge
 from planner.verify.optimum import Best
 
 Place = tuple[str | int, ...]
+C = TypeVar("C", bound=AnyCase)
 
 
 class Question(NamedTuple):
@@ -109,7 +110,7 @@ def case_of(plan: Plan, folder: Path = Path(), origin: str = "plan") -> AnyCase:
     return case
 
 
-def with_values(case: Case, values: Mapping[Place, Any]) -> Case:
+def with_values(case: C, values: Mapping[Place, Any]) -> C:
     """Return a case with values replaced in memory, like {("scenario", "workloads", "chat", "slo", "ttft"): 1.2}.
 
     Paths go through fields, keys and places from the case on, so that hardware and calibration can change, too; values
