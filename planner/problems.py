@@ -70,6 +70,20 @@ def reduced(case: Case, problem: PlanningProblem) -> PlanningProblem:
     return reduced_by(problem, lambda table, needs, most: routes_of(every, table, needs, most), ttft_limited=limited)
 
 
+def reduced_within(case: Case, problem: PlanningProblem, most: Mapping[str, float]) -> PlanningProblem:
+    """Return the problem over what a plan may need that uses no column or pair beyond some latencies [s].
+
+    Those limits come on top of the scenario's; its goals read no latency.
+    """
+    limited = "ttft" in most or any(workload.slo.ttft is not None for workload in case.scenario.workloads.values())
+    every = settings(case)
+    able = np.ones(len(problem.table), dtype=bool)
+    for name, limit in most.items():
+        able &= problem.table.figures[name] <= limit
+    table = problem.table.take(np.nonzero(able)[0])
+    return _within(problem, table, most, lambda *asked: routes_of(every, *asked), ttft_limited=limited)
+
+
 def reduced_by(problem: PlanningProblem, pairs: Pairs, *, ttft_limited: bool) -> PlanningProblem:
     """Reduce a problem whose pairs a function finds: of a table, for what is read of them, within limits [s]."""
     latencies = [name for name in LATENCIES if name in problem.metrics]

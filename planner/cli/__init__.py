@@ -15,6 +15,7 @@ from planner.cli.import_ import import_
 from planner.cli.infeasible import infeasible
 from planner.cli.init import init
 from planner.cli.models import models_app
+from planner.cli.pareto import pareto
 from planner.cli.predict import predict
 from planner.cli.rules import rules
 from planner.cli.schema import schema
@@ -34,6 +35,7 @@ app.callback()(show_version)
 COMMANDS = (
     solve,
     infeasible,
+    pareto,
     verify,
     explain,
     alternatives,

@@ -121,7 +121,7 @@ def has_a_plan(settings, fields, case):
 
 
 def solves(settings):
-    """Search for the best plan of a scenario; without what `planner solve` adds when there is none, which takes long."""
+    """Search for the best plan, without what `planner solve` adds where there is none."""
     case = load_scenario(QUICKSTART, settings)
     small = reduced(case, planning_problem(case, pipeline.search(case)))
     ended = pipeline.optimise(case, small, 60.0)[1].termination.reason
