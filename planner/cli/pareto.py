@@ -64,6 +64,7 @@ def _csv(frontier: "Frontier") -> str:
 
 def _drawn(frontier: "Frontier", folder: Path) -> None:
     from planner.exporters.plots.pareto import pareto_picture
+    from planner.milp.model import sense_of
     from planner.units import METRIC_UNITS
 
     points = frontier.points
@@ -73,5 +74,6 @@ def _drawn(frontier: "Frontier", folder: Path) -> None:
         [f"{metric} [{METRIC_UNITS[metric]}]" for metric in frontier.metrics],
         [point.values for point in points],
         supported=[point.supported for point in points],
+        more=sense_of(frontier.metrics[0]) == "maximize",
         knee=next((i for i, point in enumerate(points) if point.knee), None),
     )

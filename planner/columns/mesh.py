@@ -125,16 +125,24 @@ def first_broken(
     return reason, applied
 
 
+def by_load(setting: Setting) -> list[LegalityRule]:
+    """Return the rules of a setting that need costs: all but those that hold whatever the load."""
+    return [rule for rule in rules(setting) if not rule.structural]
+
+
 def whole_load(axes: Axes) -> dict[str, Floats]:
     """Return the axes as the costs have them: requests of a whole replica, not of a rank."""
     return {**axes, "mean_running": axes["mean_running"] * axes["attention_dp"]}
 
 
-def evaluated(context: Context, axes: Axes, place: Ints) -> Part:
-    """Evaluate configurations given as axes that broadcast together; ``place`` of each in the grid, of that shape."""
+def evaluated(context: Context, axes: Axes, place: Ints, applied: Sequence[LegalityRule] | None = None) -> Part:
+    """Evaluate configurations given as axes that broadcast together; ``place`` of each in the grid, of that shape.
+
+    ``applied``: the rules to check, those of the setting that are not structural where not given.
+    """
     setting = context.setting
     values = values_of(context, axes)
-    applied = [rule for rule in rules(setting) if not rule.structural]
+    applied = by_load(setting) if applied is None else applied
     reason, _ = first_broken(setting, values, applied)
     counts = np.bincount(reason.ravel(), minlength=len(applied) + 1).tolist()
     legal = reason == 0

@@ -58,6 +58,25 @@ class Highs:
         return _result(milp, solver, relative_gap)
 
 
+def relaxation(milp: Milp) -> tuple[float, dict[str, float]] | None:
+    """Return the optimum of the first goal without integrality, and how it moves with the bound of each row.
+
+    These are the duals of the linear relaxation: what one more of a row's bound is worth there, by the row's name. None
+    where the relaxation has no optimum.
+    """
+    solver = highspy.Highs()
+    solver.setOptionValue("output_flag", False)
+    solver.setOptionValue("threads", 1)
+    loose = milp._replace(variables=tuple(variable._replace(integer=False) for variable in milp.variables))
+    solver.passModel(_lp(loose))
+    solver.run()
+    if solver.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+        return None
+    solution, size = solver.getSolution(), _size(milp)
+    duals = {row.name: float(dual) * size for row, dual in zip(milp.rows, solution.row_dual, strict=True)}
+    return milp.goal.value(np.array(solution.col_value, dtype=np.float64)), duals
+
+
 def _lp(milp: Milp) -> Any:
     goal, matrix = milp.goal, sparse(milp)
     lp = highspy.HighsLp()

@@ -14,6 +14,7 @@ def pareto_picture(
     *,
     supported: Sequence[bool],
     knee: int | None,
+    more: bool,
 ) -> None:
     """Draw plans by two or three metrics to ``pareto.png`` and ``pareto.svg`` in a folder.
 
@@ -24,6 +25,7 @@ def pareto_picture(
         values: one sequence of metrics per plan.
         supported: of each plan, whether some weighting makes it best.
         knee: the number of the plan at the knee.
+        more: whether more of the first metric is better; between two plans what the worse of them reaches holds.
 
     Raises:
         InputError: matplotlib is not installed, or the folder cannot be written.
@@ -35,7 +37,7 @@ def pareto_picture(
             dots = axes.scatter(x, y, c=[point[2] for point in values], cmap="viridis", s=46, edgecolors=BLACK, lw=0.5)
             figure.colorbar(dots, ax=axes, label=axes_names[2])
         else:
-            axes.plot(x, y, color=GREY, lw=1, drawstyle="default", zorder=1)
+            axes.plot(x, y, color=GREY, lw=1, drawstyle="steps-pre" if more else "steps-post", zorder=1)
             for chosen, colour, label in ((True, BLUE, "on the convex hull"), (False, ORANGE, "inside it")):
                 mine = [i for i, flag in enumerate(supported) if flag == chosen]
                 if mine:

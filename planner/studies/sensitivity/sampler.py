@@ -1,0 +1,231 @@
+"""The best plan of a case with numbers changed, thousands of times: priced again, not searched again.
+
+First replicas that work alone; then the same with any two parts of pairs as if caches moved at once, a bound that is
+seldom better. Only where it is are pairs looked at. Each sample ends in the exact best of what was priced.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from formulations import FORMULATIONS
+from planner.catalog import Case
+from planner.columns.optimistic import best_of_size, every_pair
+from planner.columns.resample import Candidates, candidates, priced_again
+from planner.errors import InputError
+from planner.plan import LATENCIES
+from planner.problem import GoalSpec, PlanningProblem
+from planner.problems import planning_problem, reduced
+from planner.solvers import solver as solver_named
+from planner.studies.sensitivity.parameters import Parameter, varied
+from planner.table import FORMAT_NAMES, POLICIES, STRUCTURE, ColumnTable, Floats, Ints
+
+_SAME = 1e-6  # relative difference of goals that counts as none
+_SHORT = 1e-9  # share of a demand that rounding may leave unmet
+_PROVEN = 1e-8  # relative difference up to which a bound proves a plan
+
+
+class Outcome(NamedTuple):
+    """What becomes of a sample.
+
+    ``goal``: the best value of the first goal, None where there is no plan. ``plan``: replicas of the best plan, in
+    words. ``keeps``: whether the plan of the scenario as it stands is still best. ``holds``: whether that one carries
+    its load within all limits. ``carries``: the most it does, over all workloads [request/s, or requests in flight].
+    ``loses``: how much of the goal is lost by staying with it, relative, None where it does not hold.
+    """
+
+    goal: float | None
+    plan: str
+    keeps: bool
+    holds: bool
+    carries: float
+    loses: float | None
+
+
+class Kind(NamedTuple):
+    """What a replica is, whatever its load: where it stands and how it is built."""
+
+    workload: str
+    inventory: str
+    engine: str
+    engine_version: str
+    role: str
+    structure: tuple[int, ...]
+
+    def label(self) -> str:
+        """Short form for people."""
+        axes = dict(zip(STRUCTURE, self.structure, strict=True))
+        degrees = {"tp": axes["tp"], "pp": axes["pp"], "dp": axes["attention_dp"], "ep": axes["ep"]}
+        shown = [f"{name}{n}" for name, n in degrees.items() if n > 1 or name == "tp"]
+        shown += [FORMAT_NAMES[axes["weight_precision"]]]
+        shown += [] if self.role != "mixed" or not axes["prefill_policy"] else [POLICIES[axes["prefill_policy"]]]
+        drafts = axes["speculative_tokens"]
+        shown += [f"{drafts} drafts"] if drafts else []
+        role = "" if self.role == "mixed" else f"{self.role} "
+        return f"{role}{' '.join(shown)} on {self.inventory}"
+
+
+Shape = tuple[tuple[Kind, int], ...]  # kinds of replicas, and how many of each
+
+
+def shape_text(shape: Shape, *, several: bool) -> str:
+    """Return a shape for people; ``several``: whether there are several workloads to name."""
+    return ", ".join(f"{n} × {kind.label()}" + (f" for {kind.workload}" if several else "") for kind, n in shape)
+
+
+class Sampler:
+    """Solves a case at factors of its parameters.
+
+    Raises:
+        InputError: the case has no plan, or a first goal that is not a sum over replicas.
+    """
+
+    def __init__(self, case: Case, parameters: Sequence[Parameter]) -> None:
+        goal = case.scenario.objective[0]
+        if goal.weighted or goal.metric in LATENCIES:
+            message = f"the first objective must be a sum over replicas, not {goal.metric}"
+            raise InputError.single(case.scenario.name, message, "objective")
+        self.case = case
+        self.parameters = tuple(parameters)
+        self.chosen: tuple[Candidates, ...] = candidates([varied(case, parameters, at) for at in self._corners()])
+        self.base: Shape = ()
+        found = best(case, self._problem(case))
+        if found is None:
+            raise InputError.single(case.scenario.name, "has no plan; `planner infeasible` says what is missing")
+        self.base = found[1]
+
+    def __call__(self, factors: Sequence[float]) -> Outcome:
+        """Solve at one factor per parameter."""
+        case = varied(self.case, self.parameters, factors)
+        problem = self._problem(case)
+        carries, own = self._staying(case, problem)
+        found = best(case, problem, None if own is None else (own, self.base))
+        if found is None:
+            return Outcome(None, "no plan", keeps=False, holds=False, carries=carries, loses=None)
+        goal, shape = found
+        loses = None if own is None else abs(goal - own) / max(abs(goal), 1e-12)
+        keeps = loses is not None and loses <= _SAME
+        return Outcome(goal, self.text(self.base if keeps else shape), keeps, own is not None, carries, loses)
+
+    def text(self, shape: Shape) -> str:
+        """Return a plan's shape in words."""
+        return shape_text(shape, several=len(self.case.scenario.workloads) > 1)
+
+    def _corners(self) -> list[list[float]]:
+        """Return where the grid is walked whole: as it stands, with each number at its ends, and all at theirs."""
+        ends = [(p.low, p.high) for p in self.parameters]
+        middle = [1.0] * len(ends)
+        one = [[*middle[:i], end, *middle[i + 1 :]] for i, pair in enumerate(ends) for end in pair]
+        return [middle, [low for low, _ in ends], [high for _, high in ends], *one]
+
+    def _problem(self, case: Case) -> PlanningProblem:
+        return planning_problem(case, priced_again(case, self.chosen))
+
+    def _staying(self, case: Case, problem: PlanningProblem) -> tuple[float, float | None]:
+        """Return what the plan as it stands carries, and its first goal, None where it does not carry its load."""
+        table = problem.table
+        kinds = [kind for kind, _ in self.base]
+        mark = _marks(table, kinds)
+        mine = table.take(np.nonzero(mark >= 0)[0])
+        marked = dataclasses.replace(mine, marks=mark[mark >= 0])
+        if any(not (marked.marked == number).any() for number in range(len(kinds))):
+            return 0.0, None
+        if all(kind.role == "mixed" for kind in kinds):
+            best = marked.take(_most_of_each(marked, problem._replace(table=marked).value))
+            return _fixed(problem._replace(table=best), np.array([n for _, n in self.base], dtype=np.float64))
+        small = reduced(case, problem._replace(table=marked))
+        there = [np.nonzero(small.table.marked == number)[0].tolist() for number in range(len(kinds))]
+        if not all(there):
+            return 0.0, None
+        small = small._replace(fixed=tuple((tuple(c), n) for c, (_, n) in zip(there, self.base, strict=True)))
+        free = small._replace(
+            loads=tuple(load._replace(demand=None) for load in small.loads), goals=[GoalSpec("load", "maximize")]
+        )
+        most, own = _solved(case, free), _solved(case, small)
+        return (0.0 if most is None else most[0]), (None if own is None else own[0])
+
+
+def best(case: Case, problem: PlanningProblem, known: tuple[float, Shape] | None = None) -> tuple[float, Shape] | None:
+    """Return the best value of a problem's first goal and the shape of a plan that has it, None without one.
+
+    ``known``: a plan that there is.
+    """
+    table = best_of_size(problem)
+    alone = table.take(np.nonzero(table.where(role="mixed"))[0])
+    bound = _solved(case, problem._replace(table=table, routes=every_pair(table)))
+    if bound is None or len(alone) == len(table):
+        return bound
+    if known is not None and abs(bound[0] - known[0]) <= _PROVEN * abs(bound[0]):
+        return known
+    mixed = _solved(case, problem._replace(table=alone))
+    if mixed is not None and abs(bound[0] - mixed[0]) <= _PROVEN * abs(bound[0]):
+        return mixed
+    return _solved(case, reduced(case, problem))
+
+
+def _fixed(problem: PlanningProblem, replicas: Floats) -> tuple[float, float | None]:
+    """Return what replicas that work alone carry, and their first goal, None where that is less than is asked."""
+    table, f = problem.table, problem.table.figures
+    carried = problem.value * replicas
+    if any(
+        load.demand is not None and carried[table.where(workload=load.workload)].sum() < load.demand * (1 - _SHORT)
+        for load in problem.loads
+    ):
+        return float(carried.sum()), None
+    tokens = {load.workload: load.output_tokens for load in problem.loads}
+    each = {
+        "requests": f["rate"],
+        "tokens": f["rate"] * np.array([tokens[pool.workload] for pool in table.pools])[table.pool],
+        "devices": f["devices"],
+        "cost": f["devices"] * f["price"],
+        "power": f["devices"] * f["power"],
+    }[problem.goals[0].metric]
+    return float(carried.sum()), float(each @ replicas)
+
+
+def _solved(case: Case, small: PlanningProblem) -> tuple[float, Shape] | None:
+    """Return the best of a problem's first goal and the shape of what has it."""
+    if not len(small.table):
+        return None
+    encoded = FORMULATIONS["serving"].build(small)
+    goal = encoded.milp.objectives[0]
+    options = case.scenario.solver
+    result = solver_named(options.name).solve(encoded.milp.with_objective(goal), options.time_limit, 0.0)
+    if result.point is None or result.value is None:
+        return None
+    return result.value, _shape(small.table, encoded.replicas(result.point))
+
+
+def _shape(table: ColumnTable, replicas: Sequence[int]) -> Shape:
+    counts: dict[Kind, int] = {}
+    for column in np.nonzero(np.array(replicas))[0].tolist():
+        kind = _kind(table, column)
+        counts[kind] = counts.get(kind, 0) + replicas[column]
+    return tuple(sorted(counts.items()))
+
+
+def _kind(table: ColumnTable, column: int) -> Kind:
+    pool = table.pools[table.pool[column]]
+    structure = tuple(int(table.axes[axis][column]) for axis in STRUCTURE)
+    return Kind(pool.workload, pool.inventory, pool.engine, pool.engine_version, pool.role, structure)
+
+
+def _marks(table: ColumnTable, kinds: Sequence[Kind]) -> Ints:
+    """Return the number of the kind that each column is of, -1 where it is of none, shape (C,)."""
+    found = np.full(len(table), -1, dtype=np.int64)
+    for number, kind in enumerate(kinds):
+        pools = [tuple(pool[:5]) == tuple(kind[:5]) for pool in table.pools]
+        mine = np.array(pools, dtype=bool)[table.pool]
+        for axis, value in zip(STRUCTURE, kind.structure, strict=True):
+            mine &= table.axes[axis] == value
+        found[mine] = number
+    return found
+
+
+def _most_of_each(table: ColumnTable, value: Any) -> Ints:
+    """Return the column of each mark that carries most."""
+    order = np.lexsort((-value, table.marked))
+    _, first = np.unique(table.marked[order], return_index=True)
+    return np.asarray(order[first])
