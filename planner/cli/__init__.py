@@ -19,6 +19,7 @@ from planner.cli.pareto import pareto
 from planner.cli.predict import predict
 from planner.cli.rules import rules
 from planner.cli.schema import schema
+from planner.cli.sensitivity import sensitivity
 from planner.cli.solve import solve
 from planner.cli.verify import verify
 from planner.cli.version import show_version
@@ -36,6 +37,7 @@ COMMANDS = (
     solve,
     infeasible,
     pareto,
+    sensitivity,
     verify,
     explain,
     alternatives,

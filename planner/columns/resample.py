@@ -14,10 +14,10 @@ from planner.columns.engine_rules import LegalityRule
 from planner.columns.enumerate import merged, setting_table
 from planner.columns.grid import encode, searched_values, sequence_limits
 from planner.columns.mesh import Context, Tally, by_load, evaluated
-from planner.columns.setting import settings
+from planner.columns.setting import Setting, settings
 from planner.table import AXES, STRUCTURE, ColumnTable, Floats, Ints
 
-_NEAR = 0.7  # of the best rate of its structure somewhere: what never comes near it is not priced again
+_NEAR = 0.8  # of the best rate of its structure somewhere: what never comes near it is not priced again
 
 
 class Candidates(NamedTuple):
@@ -29,32 +29,37 @@ class Candidates(NamedTuple):
     rules: tuple[LegalityRule, ...]
 
 
-def candidates(cases: Sequence[Case]) -> tuple[Candidates, ...]:
+def candidates(cases: Sequence[Case]) -> tuple[tuple[Candidates, ...], tuple[Candidates, ...]]:
     """Return, per setting, the configurations that are legal and within all limits in any of several cases.
 
-    The cases differ in numbers only: they have the same settings, which search the same grid.
+    First those near the highest rate of their structure somewhere, which is all that is read of replicas that work
+    alone; then, with parts of pairs, of which more is read, all of them. The cases differ in numbers only: they have
+    the same settings, which search the same grid.
     """
-    found = []
+    near, every = [], []
     for alike in zip(*(settings(case) for case in cases), strict=True):
         tables = [setting_table(setting, within_limits=True) for setting in alike]
-        kept = [table.take(_near_best(table)) if alike[0].role == "mixed" else table for table in tables]
-        rows = np.concatenate([np.stack([table.axes[axis] for axis in AXES], axis=1) for table in kept])
-        unique = np.unique(rows, axis=0)
-        first = alike[0]
-        budgets = [encode("max_num_batched_tokens", v) for v in searched_values(first)["max_num_batched_tokens"]]
-        found.append(
-            Candidates(
-                axes={axis: unique[:, k].astype(np.float64) for k, axis in enumerate(AXES)},
-                allowed=np.array(sequence_limits(first.search), dtype=np.float64),
-                budgets=np.array(budgets),
-                rules=tuple(by_load(first)),
-            )
-        )
-    return tuple(found)
+        fast = [table.take(_near_best(table)) for table in tables]
+        near.append(_united(alike[0], fast))
+        every.append(near[-1] if alike[0].role == "mixed" else _united(alike[0], tables))
+    return tuple(near), tuple(every)
+
+
+def _united(setting: Setting, tables: Sequence[ColumnTable]) -> Candidates:
+    """Return the configurations of several tables, each once."""
+    rows = np.concatenate([np.stack([table.axes[axis] for axis in AXES], axis=1) for table in tables])
+    unique = np.unique(rows, axis=0)
+    budgets = [encode("max_num_batched_tokens", v) for v in searched_values(setting)["max_num_batched_tokens"]]
+    return Candidates(
+        axes={axis: unique[:, k].astype(np.float64) for k, axis in enumerate(AXES)},
+        allowed=np.array(sequence_limits(setting.search), dtype=np.float64),
+        budgets=np.array(budgets),
+        rules=tuple(by_load(setting)),
+    )
 
 
 def _near_best(table: ColumnTable) -> Ints:
-    """Return the columns that come near the best rate of their structure; replicas that work alone need no others."""
+    """Return the columns that come near the highest rate of their structure."""
     structure = np.stack([table.axes[axis] for axis in STRUCTURE])
     _, group = np.unique(structure, axis=1, return_inverse=True)
     rate = table.figures["rate"]

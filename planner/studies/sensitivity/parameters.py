@@ -45,7 +45,7 @@ class Parameter(NamedTuple):
 
 def varied(case: Case, parameters: Sequence[Parameter], factors: Sequence[float]) -> Case:
     """Return a case with every parameter at its factor."""
-    return with_values(case, {p.place: p.value(f) for p, f in zip(parameters, factors, strict=True)})
+    return with_values(case, {p.place: p.value(float(f)) for p, f in zip(parameters, factors, strict=True)})
 
 
 def declared(case: Case, ranges: Sequence[str]) -> tuple[Parameter, ...]:

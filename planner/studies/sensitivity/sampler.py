@@ -5,7 +5,8 @@ seldom better. Only where it is are pairs looked at. Each sample ends in the exa
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,9 +90,9 @@ class Sampler:
             raise InputError.single(case.scenario.name, message, "objective")
         self.case = case
         self.parameters = tuple(parameters)
-        self.chosen: tuple[Candidates, ...] = candidates([varied(case, parameters, at) for at in self._corners()])
+        self.near, self.every = candidates([varied(case, parameters, at) for at in self._corners()])
         self.base: Shape = ()
-        found = best(case, self._problem(case))
+        found = best(case, self._problem(case, self.near), functools.partial(self._problem, case, self.every))
         if found is None:
             raise InputError.single(case.scenario.name, "has no plan; `planner infeasible` says what is missing")
         self.base = found[1]
@@ -99,9 +100,11 @@ class Sampler:
     def __call__(self, factors: Sequence[float]) -> Outcome:
         """Solve at one factor per parameter."""
         case = varied(self.case, self.parameters, factors)
-        problem = self._problem(case)
-        carries, own = self._staying(case, problem)
-        found = best(case, problem, None if own is None else (own, self.base))
+        problem = self._problem(case, self.near)
+        whole = functools.partial(self._problem, case, self.every)
+        alone = all(kind.role == "mixed" for kind, _ in self.base)
+        carries, own = self._staying(case, problem if alone else whole())
+        found = best(case, problem, whole, None if own is None else (own, self.base))
         if found is None:
             return Outcome(None, "no plan", keeps=False, holds=False, carries=carries, loses=None)
         goal, shape = found
@@ -120,8 +123,8 @@ class Sampler:
         one = [[*middle[:i], end, *middle[i + 1 :]] for i, pair in enumerate(ends) for end in pair]
         return [middle, [low for low, _ in ends], [high for _, high in ends], *one]
 
-    def _problem(self, case: Case) -> PlanningProblem:
-        return planning_problem(case, priced_again(case, self.chosen))
+    def _problem(self, case: Case, chosen: Sequence[Candidates]) -> PlanningProblem:
+        return planning_problem(case, priced_again(case, chosen))
 
     def _staying(self, case: Case, problem: PlanningProblem) -> tuple[float, float | None]:
         """Return what the plan as it stands carries, and its first goal, None where it does not carry its load."""
@@ -147,10 +150,19 @@ class Sampler:
         return (0.0 if most is None else most[0]), (None if own is None else own[0])
 
 
-def best(case: Case, problem: PlanningProblem, known: tuple[float, Shape] | None = None) -> tuple[float, Shape] | None:
+def best(
+    case: Case,
+    problem: PlanningProblem,
+    whole: Callable[[], PlanningProblem],
+    known: tuple[float, Shape] | None = None,
+) -> tuple[float, Shape] | None:
     """Return the best value of a problem's first goal and the shape of a plan that has it, None without one.
 
-    ``known``: a plan that there is.
+    Args:
+        case: a case.
+        problem: its problem over the columns of the highest rate, at least.
+        whole: returns its problem over all columns, of which pairs may need any.
+        known: a plan that there is.
     """
     table = best_of_size(problem)
     alone = table.take(np.nonzero(table.where(role="mixed"))[0])
@@ -162,7 +174,7 @@ def best(case: Case, problem: PlanningProblem, known: tuple[float, Shape] | None
     mixed = _solved(case, problem._replace(table=alone))
     if mixed is not None and abs(bound[0] - mixed[0]) <= _PROVEN * abs(bound[0]):
         return mixed
-    return _solved(case, reduced(case, problem))
+    return _solved(case, reduced(case, whole()))
 
 
 def _fixed(problem: PlanningProblem, replicas: Floats) -> tuple[float, float | None]:

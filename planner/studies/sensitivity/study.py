@@ -166,7 +166,7 @@ def _map(parameters: Sequence[Parameter], over: tuple[str, str], run: Callable[.
     first, second = np.meshgrid(*axes)
     points[:, names.index(over[0])], points[:, names.index(over[1])] = first.ravel(), second.ravel()
     plans = [str(outcome["plan"]) for outcome in run(points)]
-    known = list(dict.fromkeys(plans))
+    known = list(dict.fromkeys([str(run(np.ones((1, len(names))))[0]["plan"]), *plans]))
     numbers = np.array([known.index(plan) for plan in plans]).reshape(_MAP, _MAP)
     return Map(
         over,

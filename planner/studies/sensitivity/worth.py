@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from formulations import FORMULATIONS
 from planner.catalog import Case
 from planner.columns import enumerate as columns
+from planner.decode import stocks
 from planner.milp.model import INFINITY, Milp
 from planner.problem import PlanningProblem
 from planner.problems import planning_problem, reduced
@@ -40,7 +41,7 @@ class _More(NamedTuple):
 def worths(case: Case) -> Iterator[Worth]:
     """Yield what one more of each inventory and limit, and of the load asked for, does to the best first goal."""
     problem = _problem(case)
-    now = best(case, problem)
+    now = best(case, problem, lambda: problem)
     if now is None:
         return
     small = reduced(case, problem._replace(goals=list(problem.goals[:1])))
@@ -49,16 +50,16 @@ def worths(case: Case) -> Iterator[Worth]:
     duals = relaxed[1] if relaxed is not None else None
     for more in (*_inventories(case), *_limits(case), *_loads(case)):
         changed = with_values(case, more.values)
-        wider = _problem(changed)
-        then = best(changed, wider)
-        moved = {**_moved(milp, small._replace(stocks=wider.stocks)), **more.shares}
+        then = searched(changed)
+        moved = {**_moved(milp, small._replace(stocks=stocks(changed))), **more.shares}
         dual = None if duals is None else sum(duals[name] * step for name, step in moved.items() if name in duals)
-        yield Worth(more.resource, more.more, None if then is None else then[0] - now[0], dual)
+        yield Worth(more.resource, more.more, None if then is None else then - now[0], dual)
 
 
 def searched(case: Case) -> float | None:
     """Return the best first goal of a case, its whole grid searched; None without a plan."""
-    found = best(case, _problem(case))
+    problem = _problem(case)
+    found = best(case, problem, lambda: problem)
     return None if found is None else found[0]
 
 
