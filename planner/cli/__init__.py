@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback()(show_version)
-COMMANDS = (
+_COMMANDS = (
     solve,
     infeasible,
     pareto,
@@ -50,7 +50,7 @@ COMMANDS = (
     grid,
     rules,
 )
-for command in COMMANDS:
+for command in _COMMANDS:
     app.command()(command)
 app.command("import")(import_)
 app.command("why-not")(why_not)
