@@ -41,6 +41,8 @@ _COMMANDS = (
     verify,
     explain,
     alternatives,
+    export,
+    compare,
     diff,
     predict,
     calibrate,
