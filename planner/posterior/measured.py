@@ -16,7 +16,8 @@ from planner.table import Floats
 
 LATENCIES = ("ttft", "tpot")
 NUMBERS = (*LOADS, "weight", "ttft", "tpot", "alpha_ttft", "alpha_tpot")
-CLIENTS = 2.0 ** np.arange(0.0, 14.5, 0.5)  # at which curves are worked out
+STEP = 0.5  # doublings from one point of a curve to the next
+CLIENTS = 2.0 ** np.arange(0.0, 14.0 + STEP, STEP)  # at which curves are worked out
 _TENTH = NormalDist().inv_cdf(0.9)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.posterior.measured import CLIENTS, LATENCIES, Measured, Support, quantile
+from planner.posterior.measured import CLIENTS, LATENCIES, STEP, Measured, Support, quantile
 from planner.posterior.place import Place
 from planner.schema.calibration import MEDIAN
 from planner.table import FORMAT_NAMES, Floats, Ints
@@ -33,6 +33,7 @@ class Replica:
     def __init__(self, measured: Measured, place: Place, role: str, confidence: float | None) -> None:
         self.measured, self.place, self.role, self.confidence = measured, place, role, confidence
         self._curves: dict[Hashable, Factors] = {}
+        self._by_code: dict[int, Factors] = {}
 
     def at(self, precision: str, degrees: Sequence[int], running: float) -> Place:
         """Return the place of one replica; ``degrees``: tp, pp, attention_dp, ep."""
@@ -61,26 +62,37 @@ class Replica:
             code = code * _MOST_DEGREE + degree.astype(np.int64)
         codes, which = np.unique(code, return_inverse=True)
         running, when = np.unique(axes["mean_running"], return_inverse=True)
-        found = [self.factors(self._decoded(number), running) for number in codes.tolist()]
+        curves = [self._of_code(number) for number in codes.tolist()]
         which, when = which.reshape(code.shape), when.reshape(axes["mean_running"].shape)
-        ttft, tpot = (np.stack([getattr(each, name) for each in found])[which, when] for name in LATENCIES)
+        ttft, tpot = (
+            self._at(np.stack([getattr(curve, name) for curve in curves]), running)[which, when] for name in LATENCIES
+        )
         if self.role == "prefill":
             return {"step_scale": ttft}
         return {"step_scale": tpot} | ({"ttft_scale": ttft / tpot} if self.role == "mixed" else {})
 
     def factors(self, place: Place, running: Floats, confidence: float | None = None) -> Factors:
         """Return factors at loads that a share of such deployments does not exceed, by default what ``share`` says."""
-        curve = self._curve(place, confidence)
-        clients = np.full(running.shape, self.measured.fewest) if self.role == "prefill" else np.maximum(running, 1.0)
-        return Factors(*(np.exp(np.interp(np.log2(clients), np.log2(CLIENTS), each)) for each in curve))
+        return Factors(*(self._at(curve[None], running)[0] for curve in self._curve(place, confidence)))
 
-    def _decoded(self, code: int) -> Place:
-        """Return the place of a code of precision and degrees."""
-        degrees: list[int] = []
-        for _ in range(_DEGREES):
-            code, degree = divmod(code, _MOST_DEGREE)
-            degrees.insert(0, degree)
-        return self.at(FORMAT_NAMES[code], degrees, 1.0)
+    def _at(self, curves: Floats, running: Floats) -> Floats:
+        """Return factors of curves at loads, shape (curves, loads); beyond the ends they stay as they are."""
+        clients = np.full(running.shape, self.measured.fewest) if self.role == "prefill" else np.maximum(running, 1.0)
+        steps = np.clip(np.log2(clients) / STEP, 0.0, len(CLIENTS) - 1)
+        before = np.minimum(steps.astype(np.int64), len(CLIENTS) - 2)
+        found: Floats = np.exp(curves[:, before] + (steps - before) * (curves[:, before + 1] - curves[:, before]))
+        return found
+
+    def _of_code(self, code: int) -> Factors:
+        """Return the curve of a code of precision and degrees."""
+        if code not in self._by_code:
+            rest = code
+            degrees: list[int] = []
+            for _ in range(_DEGREES):
+                rest, degree = divmod(rest, _MOST_DEGREE)
+                degrees.insert(0, degree)
+            self._by_code[code] = self._curve(self.at(FORMAT_NAMES[rest], degrees, 1.0), None)
+        return self._by_code[code]
 
     def _curve(self, place: Place, confidence: float | None) -> Factors:
         """Return logarithms of factors at ``CLIENTS``; places that nothing measured tells apart share theirs."""

@@ -401,7 +401,7 @@ APART += ["search.prefill_utilisation=[20, 50, 80]", "search.max_num_batched_tok
 
 
 def case_apart(question, roles=ROLES[1]):
-    settings = [*APART, f"search.roles={roles}", *(f"{k}={v}" for k, v in question.items())]
+    settings = [*APART, f"search.roles={roles}", "calibration=textbook", *(f"{k}={v}" for k, v in question.items())]
     return load_scenario(SCENARIOS / "quickstart.yaml", settings)
 
 
