@@ -3,8 +3,9 @@
 For each efficiency the most probable offset x, on the scale it is fitted on (log-odds of shares, logarithms of times),
 in the linear Gaussian model r = J x + e with x ~ N(0, 1) and e ~ N(0, S): r are logarithms of measured over predicted
 times of all runs, J their derivatives by differences (trusted so far and no further), S the errors of
-`planner calibrate` (calibrate/priors/silicon.yaml). Several terms may explain the same runs; runs at other loads tell
-them apart.
+`planner calibrate` (calibrate/priors/silicon.yaml).
+
+Several terms may explain the same runs; runs at other loads tell them apart.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from planner.posterior.fields import FIELDS, from_scale, to_scale, values_of, wi
 from planner.schema.efficiency import Efficiencies
 from planner.table import Floats
 
+_PRIORS = "silicon"
 _STEP = 1e-3
 _LEAST = 0.1  # share of the misfit below which a term is not named
 _FARTHEST = 1.5  # offset that a derivative is trusted for: a factor of 4.5, or of the odds
@@ -70,8 +72,8 @@ def causes(runs: Sequence[Run], believed: Efficiencies) -> list[Cause]:
         change = moved({FIELDS[i]: _STEP})
         slopes = [(_logarithms(run.predicted(change)) - at) / _STEP for run, at in zip(runs, base, strict=True)]
         design[:, i] = np.nan_to_num(np.concatenate(slopes))
-    usual = load_priors("silicon").value.error
-    noise = np.tile([usual.ttft, usual.tpot], len(runs))
+    errors = load_priors(_PRIORS).value.error
+    noise = np.tile([errors.ttft, errors.tpot], len(runs))
     scaled, left = design / noise[:, None], residuals / noise
     if np.abs(left).max() < _SMALL:
         return []

@@ -19,11 +19,11 @@ from planner.constants import MILLISECONDS_PER_SECOND
 from planner.plan import Deployment, Plan
 from planner.table import Floats
 
-_POINTS = 64  # of a curve over the load
+_MOST = 256  # points of a curve over the load
+_FEW = (0.05, 0.2, 0.5)  # requests decoding, below one
 _OF_LOAD = ("mean_running", "max_num_seqs")  # what a closed loop is not given as axes
 _ROUNDS = 40  # of a bisection
 _REACHED = 0.99
-_IDLE, _BUSIEST = 0.05, 99.0  # ends of a curve: requests decoding, and prefill utilisation [%]
 
 Change = Callable[[Setting], Setting]
 
@@ -97,7 +97,7 @@ def _closed(case: Case, found: Sequence[Stream], load: Load, change: Change) -> 
         d = stream.parts[0]
         setting = change(setting_of(case, d))
         clients = np.array([load.clients * share / sum(under_way) / d.replicas])
-        axes = {name: value for name, value in _axes(setting, d, load, 1).items() if name not in _OF_LOAD}
+        axes = {name: value for name, value in _axes(setting, d, load).items() if name not in _OF_LOAD}
         loop = closed_loop(
             setting, axes, clients, np.array([float(d.max_num_seqs)]), np.array([load.same_lengths * 1.0])
         )
@@ -149,9 +149,9 @@ class _Curves:
     def at(self, d: Deployment, rate: float) -> Seen:
         """Return the latencies of a replica at a rate [request/s]."""
         if d.name not in self._known:
-            setting = self._change(setting_of(self._case, d))
-            found = figures_of(setting, _axes(setting, d, self._load, _POINTS))
-            whole = {name: np.broadcast_to(found[name], _POINTS) for name in ("rate", "ttft", "tpot")}
+            setting, loads = self._change(setting_of(self._case, d)), _loads(d)
+            found = figures_of(setting, _axes(setting, d, self._load, loads))
+            whole = {name: np.broadcast_to(found[name], len(loads)) for name in ("rate", "ttft", "tpot")}
             rising = np.concatenate([[True], np.diff(np.maximum.accumulate(whole["rate"])) > 0])
             usable = rising & np.isfinite(whole["rate"])
             self._known[d.name] = {name: values[usable] for name, values in whole.items()}
@@ -166,11 +166,20 @@ def setting_of(case: Case, d: Deployment) -> Setting:
     return next(setting for setting in settings(case) if setting.pool[:-1] == pool)
 
 
-def _axes(setting: Setting, d: Deployment, load: Load, points: int) -> dict[str, Floats]:
-    """Return a deployment's axes, over its whole range of load where there are several points."""
-    axes = {name: np.full(points, float(value[0])) for name, value in axes_of(setting, [d.configuration()]).items()}
-    if points > 1 and d.role == "prefill":
-        axes["prefill_utilisation"] = np.linspace(_IDLE, _BUSIEST, points)
-    elif points > 1:
-        axes["mean_running"] = np.geomspace(_IDLE, float(d.max_num_seqs), points)
-    return axes | {"isl": np.full(points, load.isl), "osl": np.full(points, load.osl)}
+def _loads(d: Deployment) -> Floats:
+    """Return the loads of a curve: utilisation [%] of a part that prefills, else requests decoding.
+
+    Batches are padded to captured sizes, so latencies climb in steps from one whole number to the next.
+    """
+    if d.role == "prefill":
+        return np.arange(1.0, 100.0)
+    return np.concatenate([_FEW, np.unique(np.linspace(1, d.max_num_seqs, _MOST).round())])
+
+
+def _axes(setting: Setting, d: Deployment, load: Load, loads: Floats | None = None) -> dict[str, Floats]:
+    """Return a deployment's axes, over its whole range of load where ``loads`` are given."""
+    count = 1 if loads is None else len(loads)
+    axes = {name: np.full(count, float(value[0])) for name, value in axes_of(setting, [d.configuration()]).items()}
+    if loads is not None:
+        axes["prefill_utilisation" if d.role == "prefill" else "mean_running"] = loads
+    return axes | {"isl": np.full(count, load.isl), "osl": np.full(count, load.osl)}

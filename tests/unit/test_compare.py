@@ -56,17 +56,19 @@ def test_at_the_planned_rate_the_prediction_is_the_plan_s(plan, case):
 def test_pairs_at_the_planned_rate_are_as_planned(solved):
     path = find_scenario(Path("deepseek_v3_h200"))
     plan, case = solved(path).plan, load_scenario(path)
-    route = plan.routes[0]
-    (pair,) = {d.pair for d in plan.deployments if d.pair}
-    first = operating.streams(plan, pair)
-    load = operating.Load(0.999 * route.requests_per_s, 0.0, 4000.0, 500.0, same_lengths=True)
-    found = operating.seen(case, first, load)
-    assert found.ttft * 1e3 == pytest.approx(route.ttft_ms, rel=0.02)
-    assert 0.95 * route.tpot_ms < found.tpot * 1e3 <= route.tpot_ms  # the plan states that of decode's full rate
+    rates = [route.requests_per_s for route in plan.routes]
+    planned_ttft, planned_tpot = (
+        np.average([getattr(route, name) for route in plan.routes], weights=rates) for name in ("ttft_ms", "tpot_ms")
+    )
+    load = operating.Load(0.999 * sum(rates), 0.0, 4000.0, 500.0, same_lengths=True)
+    found = operating.seen(case, operating.streams(plan, "chat"), load)
+    assert found.ttft * 1e3 <= planned_ttft * 1.02  # the plan states latencies of each part's full rate
+    assert found.ttft * 1e3 > 0.5 * planned_ttft
+    assert 0.9 * planned_tpot < found.tpot * 1e3 <= planned_tpot * 1.005
     clients = load.rate * (found.ttft + found.tpot * 499)
-    closed = operating.seen(case, first, load._replace(rate=0.0, clients=clients))
+    closed = operating.seen(case, operating.streams(plan, "chat"), load._replace(rate=0.0, clients=clients))
     assert closed.tpot == pytest.approx(found.tpot, rel=1e-3)
-    full = operating.seen(case, first, load._replace(rate=0.0, clients=100 * clients))
+    full = operating.seen(case, operating.streams(plan, "chat"), load._replace(rate=0.0, clients=100 * clients))
     assert np.isnan(full.ttft)
 
 
