@@ -65,7 +65,7 @@ def _shape(role: str, pair: Sequence[Deployment]) -> dict[str, int]:
     if len(shapes) != 1:
         names = ", ".join(d.name for d in pair if d.role == role)
         msg = f"{_CONNECTOR} takes one shape of {role} replicas in a pair, the plan has several: {names}"
-        raise InputError.single("", f"{msg}; solve again with fewer degrees in search, like 'search.tp=[2]'")
+        raise InputError.single("", f"{msg}; solve again with fewer degrees in search, like 'search.pp=[1]'")
     dp, tp, pp = next(iter(shapes))
     return {"dp_size": dp, "tp_size": tp} | ({"pp_size": pp} if role == "prefill" else {})
 

@@ -11,6 +11,7 @@ import pytest
 from planner import handover, pipeline, yaml_io
 from planner.catalog import load_scenario
 from planner.columns.pricing import price
+from planner.errors import InputError
 from planner.exporters import FORMATS
 from planner.launch import definition as definitions
 from planner.launch.definition import definition, from_flags
@@ -24,6 +25,12 @@ LAUNCH = {name: format for name, format in FORMATS.items() if format.reads}
 _SGLANG, _TRTLLM = "engine={name: sglang}", "engine={name: trtllm}"
 CONFIGS = ("/vllm.yaml", "/sglang.yaml", "/trtllm.yaml", "/mindie.json")
 # A plan is for one engine: scenarios of another are asked again for this one.
+_MINDIE = (
+    "engine={name: mindie}",
+    "search.roles=[mixed]",
+    "search.pp=[1]",
+    "workloads.chat.slo={ttft: 8 s, tpot: 100 ms}",  # it does not cut prompts
+)
 ASKED = [
     ("vllm", "quickstart", ()),
     ("vllm", "ascend_and_gpu", ()),
@@ -36,15 +43,15 @@ ASKED = [
     ("vllm", "what_runs_today", ()),
     ("vllm-ascend", "ascend_910b", ()),
     ("vllm-ascend", "ascend_and_gpu", ()),
-    ("vllm-ascend", "deepseek_r1_910c", ()),
+    ("vllm-ascend", "deepseek_r1_910c", ("search.pp=[1]",)),
     ("sglang", "quickstart", (_SGLANG,)),
     ("sglang", "code_completion", (_SGLANG,)),
     ("sglang", "deepseek_v3_h200", (_SGLANG,)),
     ("sglang", "long_context", (_SGLANG,)),
     ("trtllm", "quickstart", (_TRTLLM,)),
     ("trtllm", "long_context", (_TRTLLM,)),
-    ("mindie", "ascend_910b", ("engine={name: mindie}", "search.roles=[mixed]", "search.pp=[1]")),
-    ("mindie", "ascend_910b", ("engine={name: mindie}", "search.roles=[mixed]", "models.chat.precisions=[bf16]")),
+    ("mindie", "ascend_910b", _MINDIE),
+    ("mindie", "ascend_910b", (*_MINDIE, "models.chat.precisions=[bf16]")),
     ("dynamo", "quickstart", ()),
     ("dynamo", "ascend_and_gpu", ()),
     ("dynamo", "code_completion", ()),
@@ -273,13 +280,22 @@ def test_an_option_that_the_version_does_not_know_is_a_fault():
 
 def test_a_plan_for_another_engine_is_refused(solved):
     plan = solved(SCENARIOS / "ascend_910b.yaml").plan
-    with pytest.raises(handover.InputError, match="solved for vllm-ascend"):
+    with pytest.raises(InputError, match="solved for vllm-ascend"):
         handover.export(plan, "sglang", SCENARIOS)
+
+
+def test_a_pair_of_several_shapes_is_refused_where_the_connector_takes_one(solved):
+    path = SCENARIOS / "deepseek_r1_910c.yaml"
+    plan = solved(path).plan
+    shapes = {(d.role, d.attention_dp, d.tp, d.pp) for d in plan.deployments}
+    assert len(shapes) > 2, "export this plan as it is, and let this test have another"
+    with pytest.raises(InputError, match="takes one shape of .* replicas in a pair.*reasoning-.*solve again with"):
+        LAUNCH["vllm-ascend"].load().files(plan, handover.facts_of(load_scenario(path)))
 
 
 def test_a_plan_without_configurations_is_refused(solved):
     for scenario in ("column_table", "infeasible"):
-        with pytest.raises(handover.InputError, match="no deployment with a configuration"):
+        with pytest.raises(InputError, match="no deployment with a configuration"):
             handover.export(solved(SCENARIOS / f"{scenario}.yaml").plan, "vllm", SCENARIOS)
 
 
@@ -287,6 +303,6 @@ def test_a_tampered_plan_is_refused(solved):
     plan = solved(SCENARIOS / "quickstart.yaml").plan
     first = plan.deployments[0]
     for changed in (first._replace(max_num_seqs=512), first._replace(requests_per_s=99.0), first._replace(replicas=5)):
-        with pytest.raises(handover.InputError, match="not as it was solved"):
+        with pytest.raises(InputError, match="not as it was solved"):
             handover.export(plan._replace(deployments=(changed,)), "vllm", SCENARIOS)
     assert pipeline.verify_figures(plan, load_scenario(SCENARIOS / "quickstart.yaml"), SCENARIOS).reasons == ()
