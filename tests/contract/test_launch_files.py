@@ -289,7 +289,7 @@ def test_a_pair_of_several_shapes_is_refused_where_the_connector_takes_one(solve
     plan = solved(path).plan
     shapes = {(d.role, d.attention_dp, d.tp, d.pp) for d in plan.deployments}
     assert len(shapes) > 2, "export this plan as it is, and let this test have another"
-    with pytest.raises(InputError, match="takes one shape of .* replicas in a pair.*reasoning-.*solve again with"):
+    with pytest.raises(InputError, match=r"takes one shape of .* replicas in a pair.*reasoning-.*solve again with"):
         LAUNCH["vllm-ascend"].load().files(plan, handover.facts_of(load_scenario(path)))
 
 
