@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from planner import catalog, handover, pipeline
 from planner.catalog import AnyCase
@@ -21,8 +21,14 @@ from planner.schema.calibration import SHIPPED
 from planner.shown import ShownAlternatives, ShownExplanation, ShownWhyNot
 from planner.studies import alternatives as alternatives_study
 from planner.studies import explain as explain_study
+from planner.studies import infeasible as infeasible_study
+from planner.studies import pareto as pareto_study
 from planner.studies import resolve
+from planner.studies import sensitivity as sensitivity_study
 from planner.studies import why_not as why_not_study
+from planner.studies.infeasible import Infeasibility
+from planner.studies.pareto import Frontier
+from planner.studies.sensitivity import Backend, Sensitivity
 from planner.verify import Verdict
 
 
@@ -173,6 +179,61 @@ def export(plan: Plan, format: str, folder: str | PathLike[str] = ".") -> Files:
         InputError: an unknown format, a plan that is not as it was solved, or one that the format cannot express.
     """
     return handover.export(plan, format, Path(folder))
+def infeasible(
+    source: str | PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = (), folder: str | PathLike[str] = "."
+) -> Infeasibility:
+    """Say which requirements of a scenario cannot hold together, and the least change that would give it a plan.
+
+    Args: see ``load_scenario``.
+
+    Raises:
+        InputError: every fault of the scenario.
+    """
+
+    def reload(more: Sequence[str]) -> AnyCase:
+        return load_scenario(source, [*overrides, *more], folder)
+
+    return infeasible_study.infeasible(load_scenario(source, overrides, folder), reload)
+
+
+def pareto(case: AnyCase, metrics: Sequence[str], most: int = pareto_study.MOST_POINTS) -> Frontier:
+    """Return every plan that no other is at least as good as in two or three metrics: the exact frontier.
+
+    Args:
+        case: a case; its objective is left aside.
+        metrics: of requests, tokens, devices, cost, power, ttft and tpot.
+        most: plans to stop after.
+
+    Raises:
+        InputError: metrics that are none, or that the case has no figures for.
+    """
+    return pareto_study.pareto(case, metrics, most)
+
+
+def sensitivity(
+    case: AnyCase,
+    ranges: Sequence[str] = (),
+    samples: int = 0,
+    method: Literal["sobol", "morris"] = "sobol",
+    seed: int = 1,
+    workers: int = 1,
+) -> Sensitivity:
+    """Say what would change the best plan of a case: single numbers, one more of each resource, everything at once.
+
+    Args:
+        case: a case.
+        ranges: what is varied, like ``"hardware.h100.memory.bandwidth=0.8..1.2"``, in factors; the usual numbers by a
+            quarter where not given.
+        samples: solves with everything varied at once, at most.
+        method: how samples are chosen and read.
+        seed: of the samples.
+        workers: processes that solve them.
+
+    Raises:
+        InputError: a range that names no number, or a case without a plan.
+    """
+    backend = Backend(workers=workers)
+    return sensitivity_study.sensitivity(case, ranges, samples, method, seed, backend=backend)
 
 
 def plan_text(plan: Plan) -> str:

@@ -102,8 +102,16 @@ class Posterior:
 
     @functools.cached_property
     def measured(self) -> Measured | None:
-        """The rows of a calibration."""
-        return Measured(self.calibration) if self.calibration else None
+        """The rows of a calibration; of one with other efficiencies they are the same, and are not read again."""
+        if self.calibration is None:
+            return None
+        parts = (self.calibration.rows, self.calibration.ttft, self.calibration.tpot, self.calibration.intervals)
+        key = tuple(map(id, parts))
+        if key not in _READ:
+            while len(_READ) >= _MOST_RECENT:
+                _READ.pop(next(iter(_READ)))
+            _READ[key] = (parts, Measured(self.calibration))
+        return _READ[key][1]
 
 
 class _Nearest(Posterior):
@@ -145,6 +153,7 @@ def _ordered(parts: Sequence[Beliefs], order: Ints) -> Beliefs:
 
 # By identity: a posterior holds on to what it was made from, so an identity that is listed here stays taken.
 _RECENT: dict[int, Posterior] = {}
+_READ: dict[tuple[int, ...], tuple[object, Measured]] = {}  # with what the numbers of the key stand for
 _MOST_RECENT = 4
 
 

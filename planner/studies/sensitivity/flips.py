@@ -15,7 +15,7 @@ _NEAR = 1e-3  # of a flip's factor, relative
 class Flip(NamedTuple):
     """Where a plan stops being best: the last factor found at which it is, the first at which it is not.
 
-    ``value``: of the parameter at the latter [SI units], None of lists. ``to``: the plan that is best there.
+    ``value``: of the parameter at the latter [SI units], None where it is not one number. ``to``: what is best there.
     """
 
     parameter: str
@@ -61,13 +61,13 @@ def _between(
     parameters: Sequence[Parameter], number: int, keeps: float, flipped: float, outcome: Outcome, solve: Solve
 ) -> Flip:
     p = parameters[number]
-    while abs(flipped / keeps - 1) > _NEAR and p.value(keeps) != p.value(flipped):
+    while abs(flipped / keeps - 1) > _NEAR and p.at(keeps) != p.at(flipped):
         middle = math.sqrt(keeps * flipped)
-        if p.value(middle) in (p.value(keeps), p.value(flipped)):
+        if p.at(middle) in (p.at(keeps), p.at(flipped)):
             break
         found = solve(_only(parameters, number, middle))
         keeps, flipped, outcome = (middle, flipped, outcome) if found.keeps else (keeps, middle, found)
-    value = None if isinstance(p.base, tuple) else p.value(flipped)
+    value = None if p.value is None else next(iter(p.at(flipped).values()))
     return Flip(p.name, keeps, flipped, value, outcome.plan)
 
 

@@ -11,6 +11,7 @@ from planner.catalog import Case
 from planner.errors import InputError, Problem, did_you_mean
 from planner.schema.base import Sourced
 from planner.schema.calibration import Calibration
+from planner.schema.scenario import Demand
 from planner.studies.resolve import Place, with_values
 
 USUAL = (0.8, 1.25)  # factors of a parameter whose range nobody declared
@@ -22,30 +23,43 @@ _EFFICIENCIES = (
 
 
 class Parameter(NamedTuple):
-    """A number of a case: its place, its value there, and the factors it is varied by.
+    """A number of a case: where it stands, its values there, and the factors it is varied by.
 
-    ``whole``: a number of tokens or of devices. ``several``: a list of numbers, all changed alike.
+    An efficiency stands in every calibration that the case names; a list of numbers changes entry by entry. ``whole``:
+    a number of tokens; ``most``: the largest value it may have.
     """
 
     name: str
-    place: Place
-    base: Any
+    places: tuple[Place, ...]
+    bases: tuple[Any, ...]
     low: float
     high: float
     whole: bool = False
     most: float = math.inf
 
-    def value(self, factor: float) -> Any:
-        """Return the value at a factor; lists are changed entry by entry."""
-        if isinstance(self.base, tuple):
-            return tuple(min(entry * factor, self.most) for entry in self.base)
-        value = min(self.base * factor, self.most)
+    @property
+    def value(self) -> float | None:
+        """The number as things stand; None of lists, and where it stands in several places."""
+        single = len(self.bases) == 1 and not isinstance(self.bases[0], tuple)
+        return float(self.bases[0]) if single else None
+
+    def at(self, factor: float) -> dict[Place, Any]:
+        """Return the value in each of its places at a factor."""
+        return {place: self._changed(base, factor) for place, base in zip(self.places, self.bases, strict=True)}
+
+    def _changed(self, base: Any, factor: float) -> Any:
+        if isinstance(base, tuple):
+            return tuple(min(entry * factor, self.most) for entry in base)
+        value = min(base * factor, self.most)
         return float(max(1, round(value))) if self.whole else value
 
 
 def varied(case: Case, parameters: Sequence[Parameter], factors: Sequence[float]) -> Case:
     """Return a case with every parameter at its factor."""
-    return with_values(case, {p.place: p.value(float(f)) for p, f in zip(parameters, factors, strict=True)})
+    values: dict[Place, Any] = {}
+    for parameter, factor in zip(parameters, factors, strict=True):
+        values |= parameter.at(float(factor))
+    return with_values(case, values)
 
 
 def declared(case: Case, ranges: Sequence[str]) -> tuple[Parameter, ...]:
@@ -101,25 +115,35 @@ def _usual_names(case: Case) -> Iterator[str]:
 
 
 def _parameter(case: Case, name: str, low: float, high: float) -> Parameter:
-    place: list[str | int] = []
-    whole: Any = case
     parts = name.split(".")
-    if parts[0] in type(case.scenario).model_fields and parts[0] != "calibration":
-        place, whole = ["scenario"], case.scenario
-    for part in parts:
-        whole = _inside(whole, part, name)
-        place.append(part)
-        if part == "calibration" and isinstance(whole, Calibration):
-            whole = whole.textbook
-            place.append("textbook")
-    for field in ("value",):
-        if isinstance(whole, Sourced) or (isinstance(whole, BaseModel) and field in type(whole).model_fields):
-            whole = getattr(whole, field)
-            place.append(field)
-    base = _number(whole, name)
+    found = [_found(whole, above, rest, name) for whole, above, rest in _roots(case, parts)]
     share = (parts[0] == "calibration" and parts[1] in ("compute", "bandwidth")) or parts[-1] == "acceptance"
     counted = parts[-1] in ("input_tokens", "output_tokens", "max_model_len")
-    return Parameter(name, tuple(place), base, low, high, counted, 1.0 if share else math.inf)
+    most = 1.0 if share else math.inf
+    return Parameter(name, tuple(p for p, _ in found), tuple(v for _, v in found), low, high, counted, most)
+
+
+def _roots(case: Case, parts: Sequence[str]) -> Iterator[tuple[Any, Place, Sequence[str]]]:
+    """Yield where a name starts: every calibration for one of an efficiency, else the scenario or its hardware."""
+    if parts[0] == "calibration":
+        for i, known in enumerate(case.calibration):
+            fitted = isinstance(known, Calibration)
+            whole: Any = known.textbook if isinstance(known, Calibration) else known
+            yield whole, ("calibration", i, *(["textbook"] if fitted else [])), parts[1:]
+    elif parts[0] == "hardware":
+        yield case.hardware, ("hardware",), parts[1:]
+    else:
+        yield case.scenario, ("scenario",), parts
+
+
+def _found(whole: Any, place: Place, parts: Sequence[str], name: str) -> tuple[Place, Any]:
+    """Return where a number stands and what it is."""
+    for part in parts:
+        whole = _inside(whole, part, name)
+        place = (*place, part)
+    if isinstance(whole, Sourced | Demand):
+        whole, place = whole.value, (*place, "value")
+    return place, _number(whole, name)
 
 
 def _inside(whole: Any, part: str, name: str) -> Any:
@@ -128,8 +152,6 @@ def _inside(whole: Any, part: str, name: str) -> Any:
         names = tuple(type(whole).model_fields)
     elif isinstance(whole, Mapping):
         names = tuple(map(str, whole))
-    elif hasattr(whole, "_fields"):
-        names = ("workloads", "inventory", "models", "limits", "hardware", "calibration")
     if part not in names:
         msg = f"there is no '{part}' in '{name}'; {did_you_mean(part, names)}"
         raise ValueError(msg)

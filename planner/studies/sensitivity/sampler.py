@@ -6,6 +6,7 @@ seldom better. Only where it is are pairs looked at. Each sample ends in the exa
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from formulations import FORMULATIONS
 from planner.catalog import Case
+from planner.columns import enumerate as columns
 from planner.columns.optimistic import best_of_size, every_pair
 from planner.columns.resample import Candidates, candidates, priced_again
 from planner.errors import InputError
@@ -23,6 +25,7 @@ from planner.solvers import solver as solver_named
 from planner.studies.sensitivity.parameters import Parameter, varied
 from planner.table import FORMAT_NAMES, POLICIES, STRUCTURE, ColumnTable, Floats, Ints
 
+_DRAWN = 8  # points with every number at one of its ends
 _SAME = 1e-6  # relative difference of goals that counts as none
 _SHORT = 1e-9  # share of a demand that rounding may leave unmet
 _PROVEN = 1e-8  # relative difference up to which a bound proves a plan
@@ -117,11 +120,25 @@ class Sampler:
         return shape_text(shape, several=len(self.case.scenario.workloads) > 1)
 
     def _corners(self) -> list[list[float]]:
-        """Return where the grid is walked whole: as it stands, with each number at its ends, and all at theirs."""
+        """Return where the grid is walked whole: as things stand, each number at its ends, and all at ends together.
+
+        All at the ends that let replicas carry most, all at those that let them carry least, and some drawn ones.
+        """
         ends = [(p.low, p.high) for p in self.parameters]
         middle = [1.0] * len(ends)
-        one = [[*middle[:i], end, *middle[i + 1 :]] for i, pair in enumerate(ends) for end in pair]
-        return [middle, [low for low, _ in ends], [high for _, high in ends], *one]
+        one = [[[*middle[:i], end, *middle[i + 1 :]] for end in pair] for i, pair in enumerate(ends)]
+        more = [self._most(low) <= self._most(high) for low, high in one]
+        best = [pair[up] for pair, up in zip(ends, more, strict=True)]
+        worst = [pair[not up] for pair, up in zip(ends, more, strict=True)]
+        draws = np.random.default_rng(0).integers(0, 2, (_DRAWN, len(ends)))
+        drawn = [[pair[side] for pair, side in zip(ends, sides, strict=True)] for sides in draws.tolist()]
+        return [middle, best, worst, *itertools.chain.from_iterable(one), *drawn]
+
+    def _most(self, factors: Sequence[float]) -> float:
+        """Return the highest rate of any replica that works alone, a whole one's per device."""
+        table = columns.grid_table(varied(self.case, self.parameters, factors), within_limits=True, best_only=True)
+        mixed = table.where(role="mixed")
+        return float((table.figures["rate"][mixed] / table.figures["devices"][mixed]).max(initial=0.0))
 
     def _problem(self, case: Case, chosen: Sequence[Candidates]) -> PlanningProblem:
         return planning_problem(case, priced_again(case, chosen))

@@ -106,7 +106,7 @@ def sensitivity(
 def _digest(case: Case, parameters: Sequence[Parameter]) -> str:
     """Return what tells studies apart: the scenario, what it names, and what is varied."""
     named = [specification._asdict() for specification in case.specifications]
-    text = json.dumps([repr(case.scenario), named, [[*map(str, p.place), p.low, p.high] for p in parameters]])
+    text = json.dumps([repr(case.scenario), named, [[p.name, p.low, p.high] for p in parameters]])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
