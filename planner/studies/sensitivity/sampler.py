@@ -181,6 +181,8 @@ def best(
         whole: returns its problem over all columns, of which pairs may need any.
         known: a plan that there is.
     """
+    if not len(problem.table):
+        return None
     table = best_of_size(problem)
     alone = table.take(np.nonzero(table.where(role="mixed"))[0])
     bound = _solved(case, problem._replace(table=table, routes=every_pair(table)))
