@@ -133,7 +133,8 @@ def _accepted(plan: Plan, verdict: Verdict, started: float) -> Plan:
 def _notes(result: SolveResult, verdict: Verdict) -> tuple[str, ...]:
     """Say what a reader must know to trust the plan as far as it goes, and no further."""
     again = PROVEN_BY_VERIFY.format(solver=result.solver.partition(" ")[0])
-    return (*result.notes, *([] if verdict.optimum_proven else [again]))
+    rests = result.termination.reason in ("optimal", "within_gap") and not verdict.optimum_proven
+    return (*result.notes, *([again] if rests else []))
 
 
 def _quality(case: Case, plan: Plan) -> Iterator[str]:

@@ -7,13 +7,17 @@ from planner.table import Rejection
 
 
 class Limit(NamedTuple):
-    """A requirement beside what the plan makes of it, in the unit shown."""
+    """A requirement beside what the plan makes of it, in the unit shown.
+
+    ``held``: share of such deployments that are expected to hold it, where a calibration tells.
+    """
 
     deployment: str
     name: str
     predicted: float
     limit: float
     unit: str
+    held: float | None = None
 
 
 class Report(NamedTuple):

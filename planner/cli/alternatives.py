@@ -57,6 +57,6 @@ def _share(text: str) -> float:
         share = float(number) / (100 if percent else 1)
     except ValueError:
         share = -1.0
-    if not 0 <= share < float("inf"):
+    if not 0 <= share <= 1:
         raise InputError.single("--within", f"must be a share like 5% or 0.05 (got '{text}')")
     return share

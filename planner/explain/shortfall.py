@@ -37,7 +37,8 @@ def _closest(table: ColumnTable, name: str, limit: float, among: np.ndarray, con
     values = np.where(among, table.figures[name], np.inf)
     at = int(np.argmin(values))
     best, wanted = (f"{x * MILLISECONDS_PER_SECOND:.4g} ms" for x in (float(values[at]), limit))
-    return f"{name} ≤ {wanted} cannot be met{condition}: the closest is {best} ({table.configuration(at).label()})"
+    what = f"{name} ≤ {wanted} cannot be met{condition}"
+    return f"{what}: the closest that any replica comes at any load is {best} ({table.configuration(at).label()})"
 
 
 def load_shortfall(demand: float, reach: Mapping[str, float], unit: str) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from planner.plan import AnyDeployment, Deployment, ObjectiveValue, Plan
-from planner.report import Report
+from planner.report import Limit, Report
 from planner.schema.calibration import MEDIAN
 from planner.text import aligned, figure, grouped
 
@@ -160,7 +160,9 @@ def _baseline(plan: Plan) -> list[str]:
         if c.baseline is None or c.plan is None or c.gain is None:
             lines.append(f"{c.metric}: unknown")
             continue
-        lines.append(f"{c.metric}: {figure(c.baseline)} → {figure(c.plan)} {c.unit} ({c.gain:+.1%})")
+        scale, unit = (1e3, "ms") if c.unit == "s" else (1.0, c.unit)
+        before, after = (figure(value * scale) for value in (c.baseline, c.plan))
+        lines.append(f"{c.metric}: {before} → {after} {unit} ({c.gain:+.1%})")
     return lines
 
 
@@ -242,7 +244,9 @@ def _certainty(plan: Plan) -> list[str]:
         if c.rivals and c.chance_best is not None and c.expected_regret is not None:
             parts.append(f"{c.chance_best:.0%} that none of {c.rivals} other divisions of the model does better")
             parts.append(f"expected regret {c.expected_regret:.1%}")
-        parts.append(f"after the winner's curse {figure(c.requests_per_s)} request/s")
+        if c.rivals is None:
+            parts.append("part of a pair, not compared")
+        parts.append(f"expected rate {figure(c.requests_per_s)} request/s, what earlier picks fell short by taken off")
         lines.append((f"{c.deployment}: " if several else "") + ", ".join(parts))
     return lines
 
@@ -259,13 +263,17 @@ def _limits(report: Report) -> list[str]:
     lines = []
     for d in report.plan.deployments:
         mine = [
-            f"{x.name.upper()} {figure(x.predicted)} of {figure(x.limit)} {x.unit}"
+            f"{x.name.upper()} {figure(x.predicted)} of {figure(x.limit)} {x.unit}{_held(x)}"
             for x in report.limits
             if x.deployment == d.name
         ]
         if mine:
             lines.append((f"{d.name}: " if several else "") + ", ".join(mine))
     return lines
+
+
+def _held(limit: Limit) -> str:
+    return "" if limit.held is None else f" (held by {limit.held:.0%})"
 
 
 def _goal(goal: ObjectiveValue) -> str:

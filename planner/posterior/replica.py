@@ -60,6 +60,8 @@ class Replica:
         code: Ints = axes["weight_precision"].astype(np.int64)
         for degree in (axes["tp"], axes["pp"], dp, axes["ep"]):
             code = code * _MOST_DEGREE + degree.astype(np.int64)
+        if not code.size:
+            return {}
         codes, which = np.unique(code, return_inverse=True)
         running, when = np.unique(axes["mean_running"], return_inverse=True)
         curves = [self._of_code(number) for number in codes.tolist()]

@@ -75,7 +75,7 @@ def test_reasons_beyond_rules(plan):
     assert "kv_cache_too_small" in too_much
     late = run("why-not", plan, "--role", "mixed", "--tp", "1", "--mean-running", "130")
     assert late.exit_code == 3
-    assert "cannot be met: the closest is" in late.output or "the closest breaks" in late.output
+    assert "cannot be met: the closest that" in late.output or "the closest breaks" in late.output
     many = run("why-not", plan, "--tp", "2", "--replicas", "9")
     assert many.exit_code == 3
     assert "no plan with them" in many.output

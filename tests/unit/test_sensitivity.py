@@ -216,7 +216,7 @@ def test_the_command_writes_what_it_says(tmp_path):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
-    rows = list(csv.DictReader((tmp_path / "samples.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "samples.csv").read_text(encoding="utf-8").splitlines()))
     assert data["robustness"]["samples"] == len(rows) == 32
     assert data["robustness"]["agree"] == data["robustness"]["checked"]
     assert data["robustness"]["keeps"] == pytest.approx(np.mean([row["keeps"] == "True" for row in rows]))
