@@ -179,6 +179,8 @@ def export(plan: Plan, format: str, folder: str | PathLike[str] = ".") -> Files:
         InputError: an unknown format, a plan that is not as it was solved, or one that the format cannot express.
     """
     return handover.export(plan, format, Path(folder))
+
+
 def infeasible(
     source: str | PathLike[str] | Mapping[str, Any], overrides: Sequence[str] = (), folder: str | PathLike[str] = "."
 ) -> Infeasibility:

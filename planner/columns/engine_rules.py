@@ -48,11 +48,6 @@ def gigabytes(value: float) -> str:
     return f"{value / _GB:.1f} GB"
 
 
-def _placed(s: Setting, v: Mapping[str, Any]) -> Any:
-    """Experts and their copies."""
-    return s.architecture.num_experts + v.get("redundant_experts", 0.0)
-
-
 def _widths_broken(s: Setting, v: Values) -> Any:
     if not s.architecture.num_experts:
         return s.architecture.intermediate_size % v["tp"] != 0
@@ -85,9 +80,9 @@ ENGINE_RULES: dict[str, LegalityRule] = {
         ),
         LegalityRule(
             "experts_divide_by_ep",
-            "ep must divide the experts, copies among them",
-            lambda s, v: _placed(s, v) % v["ep"] != 0,
-            lambda s, v: f"{_placed(s, v):.0f} experts, ep {v['ep']:.0f}",
+            "ep must divide the experts where there are no copies of them",
+            lambda s, v: (s.architecture.num_experts % v["ep"] != 0) & (v.get("redundant_experts", 0.0) == 0),
+            lambda s, v: f"{s.architecture.num_experts} experts, ep {v['ep']:.0f}",
         ),
         LegalityRule(
             "widths_divide_by_tp",

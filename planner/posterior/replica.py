@@ -102,13 +102,21 @@ class Replica:
         if key not in self._curves:
             supports = [self.support(place._replace(concurrency=float(each))) for each in CLIENTS]
             shares = [self.share(support) if confidence is None else confidence for support in supports]
-            self._curves[key] = Factors(*(self._logarithms(name, place, supports, shares) for name in LATENCIES))
+            stated = confidence is not None or self.confidence is not None
+            self._curves[key] = Factors(
+                *(self._logarithms(name, place, supports, shares, stated=stated) for name in LATENCIES)
+            )
         return self._curves[key]
 
-    def _logarithms(self, latency: str, place: Place, supports: Sequence[Support], shares: Sequence[float]) -> Floats:
-        mixed = self.role == "mixed"
-        expected, deviation = self.measured.by_clients(latency if mixed else "tpot", place)
+    def _logarithms(
+        self, latency: str, place: Place, supports: Sequence[Support], shares: Sequence[float], *, stated: bool
+    ) -> Floats:
+        """Return logarithms at ``CLIENTS``; where no confidence was stated, both latencies are as unsure as steps."""
+        expected, _ = self.measured.by_clients(latency, place)
+        sure = latency if stated and self.role == "mixed" else "tpot"
+        _, deviation = self.measured.by_clients(sure, place)
         beyond = np.array([support.doublings for support in supports]) * self.measured.intervals.beyond
-        asked = [quantile(getattr(s.interval, latency), share) for s, share in zip(supports, shares, strict=True)]
-        found: Floats = (expected if mixed else 0.0) + np.array(asked) * np.hypot(deviation, beyond)
+        asked = [quantile(getattr(s.interval, sure), share) for s, share in zip(supports, shares, strict=True)]
+        centre = expected if self.role == "mixed" else 0.0
+        found: Floats = centre + np.array(asked) * np.hypot(deviation, beyond)
         return found

@@ -53,7 +53,12 @@ TRIED = [(name, role) for name in CASES for role in ROLES if role == "mixed" or 
 @pytest.fixture(params=TRIED, ids=" ".join)
 def case_and_setting(request):
     name, role = request.param
-    changes = ["models.chat.precisions=[bf16]", *CASES[name], f"models.chat.architecture={name}"]
+    changes = [
+        "calibration=textbook",
+        "models.chat.precisions=[bf16]",
+        *CASES[name],
+        f"models.chat.architecture={name}",
+    ]
     case = load_scenario(QUICKSTART, [*changes, "inventory.h100.nodes=2", "workloads.chat.slo={}"])
     (setting,) = [setting for setting in settings(case) if setting.role == role]
     return case, setting
