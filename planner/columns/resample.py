@@ -73,8 +73,11 @@ def priced_again(case: Case, chosen: Sequence[Candidates]) -> ColumnTable:
     tables = []
     for setting, mine in zip(settings(case), chosen, strict=True):
         tally = Tally(setting, len(mine.axes["tp"]))
-        context = Context(setting, mine.allowed, mine.budgets, within_limits=True)
-        part = evaluated(context, mine.axes, np.arange(len(mine.axes["tp"])), mine.rules)
-        tally.add(part)
-        tables.append(tally.table(part.columns))
+        parts = []
+        if len(mine.axes["tp"]):
+            context = Context(setting, mine.allowed, mine.budgets, within_limits=True)
+            part = evaluated(context, mine.axes, np.arange(len(mine.axes["tp"])), mine.rules)
+            tally.add(part)
+            parts += part.columns
+        tables.append(tally.table(parts))
     return merged(tables)

@@ -15,7 +15,7 @@ from planner.cli import app
 from planner.errors import InputError
 from planner.milp.model import Milp, Objective, Row, Variable
 from planner.solvers.highs import relaxation
-from planner.studies.sensitivity import sensitivity
+from planner.studies.sensitivity import sensitivity, study
 from planner.studies.sensitivity.flips import flips
 from planner.studies.sensitivity.indices import indices, points_for
 from planner.studies.sensitivity.parameters import declared, usual, varied
@@ -185,7 +185,7 @@ def test_shares_end_at_one():
 
 def test_a_case_without_a_plan_points_to_what_is_missing():
     with pytest.raises(InputError, match="planner infeasible"):
-        sensitivity(load_scenario(QUICKSTART, ["workloads.chat.slo.ttft=1 ms"]))
+        sensitivity(load_scenario(QUICKSTART, [*SMALL, "workloads.chat.slo.ttft=1 ms"]), RANGES)
 
 
 def test_duals_are_the_slopes_of_the_relaxation():
@@ -209,14 +209,15 @@ def test_one_more_of_each_resource_is_solved_again():
     assert found["inventory.h100"].exact == 0.0
 
 
-def test_the_command_writes_what_it_says(tmp_path):
+def test_the_command_writes_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "_MAP", 5)
     arguments = ["sensitivity", str(QUICKSTART), *(f"--set={s}" for s in LEAST), *(f"--vary={r}" for r in RANGES)]
     arguments += ["--samples=32", "--workers=1", f"--out={tmp_path / 'samples.csv'}", f"--plot={tmp_path / 'plots'}"]
     arguments += ["--map", "hardware.h100.memory.bandwidth", "calibration.compute.gemm_bf16", "--json"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
-    rows = list(csv.DictReader((tmp_path / "samples.csv").read_text(encoding="utf-8").splitlines()))
+    rows = list(csv.DictReader((tmp_path / "samples.csv").read_text().splitlines()))
     assert data["robustness"]["samples"] == len(rows) == 32
     assert data["robustness"]["agree"] == data["robustness"]["checked"]
     assert data["robustness"]["keeps"] == pytest.approx(np.mean([row["keeps"] == "True" for row in rows]))
