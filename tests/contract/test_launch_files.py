@@ -43,7 +43,7 @@ ASKED = [
     ("vllm", "what_runs_today", ()),
     ("vllm-ascend", "ascend_910b", ()),
     ("vllm-ascend", "ascend_and_gpu", ()),
-    ("vllm-ascend", "deepseek_r1_910c", ()),
+    ("vllm-ascend", "deepseek_r1_910c", ("search.pp=[1]",)),
     ("sglang", "quickstart", (_SGLANG,)),
     ("sglang", "code_completion", (_SGLANG,)),
     ("sglang", "deepseek_v3_h200", (_SGLANG,)),
@@ -285,12 +285,16 @@ def test_a_plan_for_another_engine_is_refused(solved):
 
 
 def test_a_pair_of_several_shapes_is_refused_where_the_connector_takes_one(solved):
-    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ("confidence=0.5",)
-    plan = solved(path, settings).plan
-    shapes = {(d.role, d.attention_dp, d.tp, d.pp) for d in plan.deployments}
-    assert len(shapes) > 2
-    with pytest.raises(InputError, match=r"takes one shape of .* replicas in a pair.*reasoning-.*solve again with"):
-        LAUNCH["vllm-ascend"].load().files(plan, handover.facts_of(load_scenario(path, settings)))
+    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ("search.pp=[1]",)
+    plan, facts = solved(path, settings).plan, handover.facts_of(load_scenario(path, settings))
+    one = next(d for d in plan.deployments if d.role == "prefill")
+    assert one.replicas > 1
+    assert one.tp > 1
+    wider = one._replace(name="reasoning-prefill-9", replicas=1, tp=one.tp // 2, attention_dp=one.attention_dp * 2)
+    rest = [d for d in plan.deployments if d is not one]
+    deployments = (one._replace(replicas=one.replicas - 1), wider, *rest)
+    with pytest.raises(InputError, match=r"takes one shape of prefill replicas .*reasoning-.*solve again with"):
+        LAUNCH["vllm-ascend"].load().files(plan._replace(deployments=deployments), facts)
 
 
 def test_a_plan_without_configurations_is_refused(solved):
