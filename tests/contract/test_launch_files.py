@@ -43,7 +43,7 @@ ASKED = [
     ("vllm", "what_runs_today", ()),
     ("vllm-ascend", "ascend_910b", ()),
     ("vllm-ascend", "ascend_and_gpu", ()),
-    ("vllm-ascend", "deepseek_r1_910c", ("search.pp=[1]",)),
+    ("vllm-ascend", "deepseek_r1_910c", ()),
     ("sglang", "quickstart", (_SGLANG,)),
     ("sglang", "code_completion", (_SGLANG,)),
     ("sglang", "deepseek_v3_h200", (_SGLANG,)),
