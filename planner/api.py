@@ -167,18 +167,21 @@ def alternatives(
     return ShownAlternatives(*alternatives_study.alternatives(case, plan, count, within, distinct))
 
 
-def export(plan: Plan, format: str, folder: str | PathLike[str] = ".") -> Files:
+def export(
+    plan: Plan, format: str, folder: str | PathLike[str] = ".", alternatives: int = handover.ALTERNATIVES
+) -> Files:
     """Return a plan in a format of `planner export`: the content of each file by its path.
 
     Args:
         plan: the plan; its figures are recomputed, and launch files are read back.
         format: a name like ``"vllm"`` or ``"markdown"`` (docs/reference/formats.md).
         folder: where relative paths in its scenario start.
+        alternatives: how many plans next to the best a capacity workbook shows; each takes another search.
 
     Raises:
         InputError: an unknown format, a plan that is not as it was solved, or one that the format cannot express.
     """
-    return handover.export(plan, format, Path(folder))
+    return handover.export(plan, format, Path(folder), alternatives=alternatives)
 
 
 def infeasible(

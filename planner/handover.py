@@ -1,20 +1,33 @@
 """Hands a plan over to those who deploy it: checks it, gathers what exporters need, and writes a format."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from planner import pipeline
+from planner.capacity import capacity_of
 from planner.catalog import AnyCase, TableCase, load_about
 from planner.decode import stocks
 from planner.errors import InputError, InternalError, Problem, did_you_mean
 from planner.exporters import FORMATS, Files, Format
 from planner.launch.facts import EngineFacts, Facts, InventoryFacts, ModelFacts, WorkloadFacts
 from planner.plan import Deployment, Plan
+from planner.studies.alternatives import alternatives as alternatives_of
+from planner.studies.explain import explained
+from planner.workbook.facts import CapacityFacts
 
+ALTERNATIVES = 3
 _NOTHING = Facts({}, {}, {}, {})
 
 
-def export(plan: Plan, format: str, folder: Path, origin: str = "plan") -> Files:
+def export(
+    plan: Plan,
+    format: str,
+    folder: Path,
+    origin: str = "plan",
+    alternatives: int = ALTERNATIVES,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Files:
     """Return the files of a format by path, after a check of the plan's figures and of what the files say.
 
     Args:
@@ -22,6 +35,8 @@ def export(plan: Plan, format: str, folder: Path, origin: str = "plan") -> Files
         format: a name of ``exporters.FORMATS``.
         folder: where relative paths in its scenario start.
         origin: what messages call the plan.
+        alternatives: how many plans next to the best a capacity workbook shows; each takes another search.
+        on_stage: is told what is being done.
 
     Raises:
         InputError: an unknown format, a plan that is not as it was written, or one that the format cannot express.
@@ -35,6 +50,8 @@ def export(plan: Plan, format: str, folder: Path, origin: str = "plan") -> Files
         hint = "the plan is not as it was solved: "
         raise InputError([Problem(origin, 0, 0, "", hint + reason) for reason in reasons])
     facts = _NOTHING if isinstance(case, TableCase) else facts_of(case)
+    if FORMATS[format].studies:
+        facts = facts._replace(capacity=_studied(case, plan, alternatives, on_stage))
     try:
         written = FORMATS[format].load().files(plan, facts)
     except InputError as error:
@@ -70,6 +87,18 @@ def facts_of(case: AnyCase) -> Facts:
             for use in case.engines
         },
     )
+
+
+def _studied(case: AnyCase, plan: Plan, count: int, on_stage: Callable[[str], None]) -> CapacityFacts:
+    """Return what a capacity workbook needs, with what studies find where there are costs to look into."""
+    known = capacity_of(case)
+    if isinstance(case, TableCase) or not plan.deployments:
+        return known
+    on_stage("explaining the plan")
+    known = known._replace(explanation=explained(case, plan))
+    if not count:
+        return known
+    return known._replace(alternatives=alternatives_of(case, plan, count + 1, on_stage=on_stage))
 
 
 def _repository(architecture: str, shipped: str) -> str:

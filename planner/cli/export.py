@@ -5,8 +5,12 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.common import JsonOption, check_out, print_json, reported
+from planner.cli.common import JsonOption, check_out, print_json, progress, reported
 from planner.errors import InputError
+
+_OUT = "The folder or file to write. Without it text is printed, and a workbook stands beside the plan."
+_EXISTS = "is there already; name another place, or --force replaces it"
+_ALTERNATIVES = "Plans next to the best that a capacity workbook shows; each takes another search."
 
 
 def export(
@@ -14,13 +18,14 @@ def export(
     to: Annotated[str, typer.Option("--to", metavar="FORMAT", help="What to write; an unknown name lists them all.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder to write, or the file where there is one; text is printed without it."),
+        typer.Option(help=_OUT),
     ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(help="Where relative paths in the scenario start; default: beside the plan."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a folder that holds files.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file, or a folder that holds files.")] = False,
+    alternatives: Annotated[int, typer.Option(min=0, help=_ALTERNATIVES)] = 3,
     json_output: JsonOption = False,
 ) -> None:
     """Write a plan as launch files of an engine, for Kubernetes, or for a reader.
@@ -33,21 +38,25 @@ def export(
     from planner.output import write_file, write_folder
 
     with reported():
-        files = handed_over(read_plan(plan), to, folder or plan.parent, str(plan))
-        single = next(iter(files.values())) if len(files) == 1 else None
-        if out is not None and len(files) == 1:
-            check_out(out, plan, "the plan")
-        if out is None and not isinstance(single, str):
-            what = "a file; name it" if len(files) == 1 else f"{len(files)} files; name a folder for them"
-            raise InputError.single("", f"{to} is {what}", "--out")
-        if out is None:
-            typer.echo(single, nl=False)
+        if out is not None and out.is_file() and not force:
+            raise InputError.single(str(out), _EXISTS)
+        with progress() as on_stage:
+            files = handed_over(read_plan(plan), to, folder or plan.parent, str(plan), alternatives, on_stage)
+        (name, content), *others = files.items()
+        if out is None and not others and isinstance(content, str):
+            typer.echo(content, nl=False)
             return
-        if len(files) == 1:
-            write_file(out, next(iter(files.values())))
-        else:
+        if out is None and others:
+            raise InputError.single("", f"{to} is {len(files)} files; name a folder for them", "--out")
+        out = out or plan.with_suffix(Path(name).suffix)
+        if others:
             write_folder(out, files, force=force)
+        else:
+            check_out(out, plan, "the plan")
+            if out.exists() and not force:
+                raise InputError.single(str(out), _EXISTS)
+            write_file(out, content)
     if json_output:
         print_json({"out": str(out), "files": sorted(files)})
     else:
-        typer.echo(f"{out}: written" if len(files) == 1 else f"{out}: {len(files)} files written")
+        typer.echo(f"{out}: {len(files)} files written" if others else f"{out}: written")

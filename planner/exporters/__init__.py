@@ -31,13 +31,14 @@ class Format(NamedTuple):
     """An output format: its name, what it is, and its module.
 
     ``pinned``: the definitions it is held to, names of files in planner/launch/definitions. ``reads``: its module also
-    has ``read`` (``Reader``).
+    has ``read`` (``Reader``). ``studies``: it shows what studies of the plan find.
     """
 
     name: str
     title: str
     pinned: tuple[str, ...] = ()
     reads: bool = False
+    studies: bool = False
 
     def load(self) -> Reader:
         """Import the format; it has no ``read`` unless ``reads`` says so."""
@@ -51,6 +52,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     by_name(
         (
             Format("markdown", "Markdown for a pull request or a page: one text"),
+            Format("xlsx", "capacity workbook: demand, cost, growth and what-if cases, with formulas", studies=True),
+            Format("csv", "the tables of the capacity workbook, one CSV file each", studies=True),
+            Format("parquet", "the same tables as Parquet", studies=True),
             Format("vllm", "vLLM: a configuration per deployment, a Compose file per node", _VLLM, reads=True),
             Format("vllm-ascend", "vLLM with the vllm-ascend plugin: the same", ("vllm-ascend", "vllm"), reads=True),
             Format("sglang", "SGLang: the same", ("sglang", "sglang-router"), reads=True),

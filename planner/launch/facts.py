@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from planner.milp.stock import Stock
+from planner.workbook.facts import CapacityFacts
 
 
 class ModelFacts(NamedTuple):
@@ -45,9 +46,13 @@ class EngineFacts(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """Facts by the scenario's names of models, inventories and workloads, and by engine name."""
+    """Facts by the scenario's names of models, inventories and workloads, and by engine name.
+
+    ``capacity`` is for the capacity workbook.
+    """
 
     models: Mapping[str, ModelFacts]
     inventory: Mapping[str, InventoryFacts]
     workloads: Mapping[str, WorkloadFacts]
     engines: Mapping[str, EngineFacts]
+    capacity: CapacityFacts = CapacityFacts()
