@@ -89,7 +89,7 @@ class Table(NamedTuple):
 
 
 def field(*names: str) -> Callable[[Row], Cell]:
-    """Return what fills a column with a field of the item, by the names that lead to it; tuples become lists in words."""
+    """Return what fills a column with a field of the item, by the names that lead to it; tuples are listed."""
 
     def fill(row: Row) -> Cell:
         value: Any = row.item
