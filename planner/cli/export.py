@@ -39,6 +39,7 @@ def export(
 
     with reported():
         if out is not None and out.is_file() and not force:
+            check_out(out, plan, "the plan")
             raise InputError.single(str(out), _EXISTS)
         with progress() as on_stage:
             files = handed_over(read_plan(plan), to, folder or plan.parent, str(plan), alternatives, on_stage)

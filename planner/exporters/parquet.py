@@ -28,8 +28,8 @@ def files(plan: Plan, facts: Facts) -> dict[str, bytes]:
 def _written(table: TidyTable, pyarrow: ModuleType) -> bytes:
     fields, columns = [], []
     for column in table.columns:
-        text = any(isinstance(value, str) for value in column.values)
-        kind: Any = pyarrow.string() if text else pyarrow.float64()
+        known: Any = next((value for value in column.values if value is not None), 0.0)
+        kind = {str: pyarrow.string(), int: pyarrow.int64(), float: pyarrow.float64()}[type(known)]
         fields.append(pyarrow.field(column.key, kind, metadata={"title": column.title, "unit": column.unit}))
         columns.append(pyarrow.array(column.values, kind))
     stream = pyarrow.BufferOutputStream()

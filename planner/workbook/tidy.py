@@ -10,7 +10,7 @@ KEYS = ("table", "column", "title", "unit")
 
 
 class TidyColumn(NamedTuple):
-    """A column: texts, or numbers; None where a cell is blank or says that a number is unknown."""
+    """A column: texts, whole numbers or numbers; None where a cell is blank, or a word where a number is unknown."""
 
     key: str
     title: str
@@ -32,8 +32,10 @@ def tidy(sheets: Iterable[Sheet]) -> tuple[TidyTable, ...]:
 
 def _columns(table: Table) -> Iterable[TidyColumn]:
     for place, column in enumerate(table.columns):
-        values = tuple(_value(column, cells[place]) for cells in table.cells)
-        yield TidyColumn(column.key, column.title, column.unit, values)
+        values = [_value(column, cells[place]) for cells in table.cells]
+        if column.style == "count" and all(value is None or float(value) == int(value) for value in values):
+            values = [None if value is None else int(value) for value in values]
+        yield TidyColumn(column.key, column.title, column.unit, tuple(values))
 
 
 def _value(column: Column, cell: Formula | Value) -> Value:
