@@ -26,13 +26,13 @@ def sheets(plan: Plan, facts: CapacityFacts) -> tuple[Sheet, ...]:
     placed = deployments(plan, given)
     load = demand(plan, given, placed)
     money = cost(plan, facts, given, load)
-    months = growth(plan, facts, given, load, money)
+    months = growth(plan, facts, given, load)
     swings = sensitivity(plan, given, load, money)
     tables = (*given.tables, *intervals(plan, given.below))
     tables = (*tables, *sources(facts, tables[-1].below))
     others = (*alternatives(facts), *elasticities(facts, swings))
     return (
-        summary(plan, given, placed, load, money, months),
+        summary(plan, placed, load, money, months),
         placed.sheet,
         load.sheet,
         money.sheet,

@@ -107,6 +107,7 @@ def _power(each: Formula, devices: Formula) -> Formula:
 
 class _Total(NamedTuple):
     name: str
+    title: str
     unit: str
     style: Style
     value: Formula
@@ -124,20 +125,30 @@ def _totals(given: Assumptions, load: Demand, by_deployment: Table, pools: Table
     planned, needed = (_all(by_deployment, key) for key in ("cost_usd_per_h", "needed_cost_usd_per_h"))
     hourly = [Formula(name, cell.value) for name, cell in (("cost_usd_per_h", planned), ("needed_usd_per_h", needed))]
     carried = total(load.workloads.range("capacity_requests_per_s"))
+    rated = _all(pools, "rated_power_w", of_used=True)
     items = [
-        _Total("cost_usd_per_h", "USD/h", "money", planned, "all planned devices"),
-        _Total("cost_usd_per_month", "USD/month", "money", if_known(hourly[:1], hourly[0] * hours), "the same"),
-        _Total("needed_usd_per_h", "USD/h", "money", needed, "devices needed for the demand at the target"),
-        _Total("needed_usd_per_month", "USD/month", "money", if_known(hourly[1:], hourly[1] * hours), "the same"),
-        _Total("cost_usd_per_million_requests", "USD", "money",
-               if_known(hourly[:1], hourly[0] / (carried * _SECONDS_PER_HOUR) * _PER_MILLION), "planned, at capacity"),
-        _Total("rated_power_w", "W", "count", _all(pools, "rated_power_w", of_used=True), "planned devices in use"),
+        _Total("cost_usd_per_h", "cost per hour", "USD/h", "money", planned, "planned devices"),
+        _Total("cost_usd_per_month", "cost per month", "USD/month", "money", _times(hourly[0], hours), "the same"),
+        _Total("needed_usd_per_h", "cost per hour, needed", "USD/h", "money", needed, "for the demand at the target"),
+        _Total("needed_usd_per_month", "cost per month, needed", "USD/month", "money", _times(hourly[1], hours), ""),
+        _Total("cost_usd_per_million_requests", "cost per million requests", "USD", "money",
+               _per_million(hourly[0], carried), "planned, at capacity"),
+        _Total("rated_power_w", "rated power", "W", "count", rated, "planned devices"),
     ]  # fmt: skip
     tokens = load.workloads.range("output_tokens_per_s")
     if all(cell.value is not None for cell in tokens):
-        price = if_known(hourly[:1], hourly[0] / (total(tokens) * _SECONDS_PER_HOUR) * _PER_MILLION)
-        items.insert(5, _Total("cost_usd_per_million_tokens", "USD", "money", price, "planned, output at capacity"))
+        price = _per_million(hourly[0], total(tokens))
+        name = "cost_usd_per_million_tokens"
+        items.append(_Total(name, "cost per million output tokens", "USD", "money", price, "planned, at capacity"))
     return table(_SHEET, "totals", "Totals", columns, items, pools.below)
+
+
+def _times(hourly: Formula, hours: Formula) -> Formula:
+    return if_known([hourly], hourly * hours)
+
+
+def _per_million(hourly: Formula, per_s: Formula) -> Formula:
+    return if_known([hourly], hourly / (per_s * _SECONDS_PER_HOUR) * _PER_MILLION)
 
 
 def _all(source: Table, key: str, *, of_used: bool = False) -> Formula:

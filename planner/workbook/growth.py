@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 from planner.plan import Plan
 from planner.workbook.assumptions import Assumptions
-from planner.workbook.cost import Cost
 from planner.workbook.demand import NONE, Demand, replicas_needed, sum_of
 from planner.workbook.facts import CapacityFacts
 from planner.workbook.formula import Cell, Formula, at, if_above, if_known, largest, rounded_up, smallest, total, within
@@ -25,11 +24,11 @@ class Growth(NamedTuple):
     sheet: Sheet
 
 
-def growth(plan: Plan, facts: CapacityFacts, given: Assumptions, load: Demand, money: Cost) -> Growth:
+def growth(plan: Plan, facts: CapacityFacts, given: Assumptions, load: Demand) -> Growth:
     """Return the sheet of growth; the plan's mix of deployments is kept."""
     used = [name for name in facts.pools if any(d.inventory == name for d in plan.deployments)]
     note = "the plan's mix of deployments is kept, and room in nodes is not looked at: solve again before ordering"
-    months = table(_SHEET, "growth", "By month", _month_columns(plan, used, given, load, money), range(_MONTHS + 1),
+    months = table(_SHEET, "growth", "By month", _month_columns(plan, used, given, load), range(_MONTHS + 1),
                    TOP, note)  # fmt: skip
     pools = table(_SHEET, "runs_out", "Which pool runs out when", _pool_columns(given, months), used, months.below,
                   "months from now; an order arrives after the lead time")  # fmt: skip
@@ -54,7 +53,7 @@ def growth(plan: Plan, facts: CapacityFacts, given: Assumptions, load: Demand, m
     return Growth(months, pools, Sheet(_SHEET, "Growth over two years", (months, pools, orders), (*charts, spent)))
 
 
-def _month_columns(plan: Plan, used: list[str], given: Assumptions, load: Demand, money: Cost) -> tuple[Column, ...]:
+def _month_columns(plan: Plan, used: list[str], given: Assumptions, load: Demand) -> tuple[Column, ...]:
     parts = load.parts.by("deployment")
     target, rounding = given.setting("utilisation_target"), given.setting("rounding")
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from planner.plan import ObjectiveValue, Plan
-from planner.workbook.assumptions import Assumptions
 from planner.workbook.cost import Cost
 from planner.workbook.demand import Demand
 from planner.workbook.deployments import Deployments
@@ -31,7 +30,7 @@ _COLUMNS = (
 )
 
 
-def summary(plan: Plan, given: Assumptions, placed: Deployments, load: Demand, money: Cost, months: Growth) -> Sheet:
+def summary(plan: Plan, placed: Deployments, load: Demand, money: Cost, months: Growth) -> Sheet:
     """Return the first page of a plan that deploys something."""
     figures = table(
         _SHEET, "summary", "Plan", _COLUMNS, _figures(plan, placed, load, money), TOP, plan.termination.detail
@@ -61,7 +60,7 @@ def _figures(plan: Plan, placed: Deployments, load: Demand, money: Cost) -> list
         _Line("demand", rates["demand"], "request/s", "number", "all workloads"),
         _Line("capacity", rates["capacity"], "request/s", "number", "what the plan carries at most"),
         *_latencies(plan, load),
-        *(_Line(item.name.replace("_", " "), row["value"], item.unit, item.style, item.meaning)
+        *(_Line(item.title, row["value"], item.unit, item.style, item.meaning)
           for row, item in zip(money.totals.refs, money.totals.items, strict=True)),
     ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from planner import handover
 from planner.capacity import capacity_of
 from planner.catalog import load_scenario
 from planner.exporters import FORMATS
+from planner.launch.facts import Facts
 from planner.plan import Deployment, as_data, totals
 from planner.workbook import sheets
 from planner.workbook.assumptions import _SETTINGS
@@ -33,7 +34,7 @@ def known(solved):
     def made(name):
         path = SCENARIOS / f"{name}.yaml"
         case = load_scenario(path)
-        return solved(path).plan, handover._NOTHING._replace(capacity=capacity_of(case))
+        return solved(path).plan, Facts({}, {}, {}, {}, capacity_of(case))
 
     return made
 
@@ -277,6 +278,21 @@ def test_studies_are_shown(solved):
     assert ranks[: len(ranks)] == list(range(1, len(ranks) + 1))
     hangs = {row[2] for row in book["Sensitivity"].iter_rows(values_only=True)}
     assert {"hbm_bandwidth", "ffn_flops"} <= hangs
+
+
+def test_requests_in_flight_become_a_rate_by_little_s_law(solved):
+    path = SCENARIOS / "quickstart.yaml"
+    settings = ("search.tp=[2]", "search.pp=[1]", "search.roles=[mixed]", "workloads.chat.requests={concurrency: 64}")
+    plan = solved(path, settings).plan
+    facts = Facts({}, {}, {}, {}, capacity_of(load_scenario(path, settings)))
+    (content,) = FORMATS["xlsx"].load().files(plan, facts).values()
+    book = cached(plan, facts, content)
+    share = 64 / sum(d.requests_in_flight for d in plan.deployments)
+    assert 0 < share <= 1
+    assert book.column("loads", "load") == [64]
+    assert book.column("loads", "demand_requests_per_s")[0] == pytest.approx(share * plan.predicted.requests_per_s)
+    assert book.column("workloads", "utilisation")[0] == pytest.approx(share)
+    assert min(book.column("parts", "replicas_spare")) >= 0
 
 
 def test_the_same_plan_gives_the_same_bytes(known):
