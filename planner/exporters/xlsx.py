@@ -23,6 +23,7 @@ _NUMBERS = {
     "factor": "0.00",
     "general": "General",
 }
+_SHOWN = {"count": ",.0f", "percent": ".1%", "general": ".10g"}
 _INK, _LINE, _HEAD, _YELLOW = "#1F3864", "#BFBFBF", "#DCE6F1", "#FFF7CC"
 _NARROWEST, _WIDEST = 9, 48
 _CHART_WIDTH, _CHART_HEIGHT, _CHART_ROWS, _CHART_COLUMNS = 620, 340, 18, 10
@@ -101,7 +102,7 @@ def _write_table(page: Any, table: Table, formats: Formats) -> None:
         page.write_string(table.first - 1, number, _head(column), look)
     for row, (item, cells) in enumerate(zip(table.items, table.cells, strict=True), start=table.first):
         for number, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
-            style = column.style if isinstance(column.style, str) else column.style(item)
+            style = _style(column, item)
             _put(page, (row, number), cell, _look(formats, style, editable=column.editable))
             if column.editable:
                 page.data_validation(row, number, row, number, _allowed(style))
@@ -143,15 +144,29 @@ def _allowed(style: str) -> dict[str, object]:
 
 
 def _widths(tables: Sequence[Table]) -> list[int]:
-    """Return the width of each column: of its longest word in a head, and of what it holds."""
+    """Return the width of each column: of its longest word in a head, and of what it shows."""
     widths = [_NARROWEST] * max(len(table.columns) for table in tables)
     for table in tables:
         for number, column in enumerate(table.columns):
-            words = (f"[{column.unit}]", *column.title.split())
-            held = (cell for cell in (cells[number] for cells in table.cells) if isinstance(cell, str))
-            longest = max(len(text) for text in (*words, *held))
+            shown = [
+                _shown(_style(column, item), cells[number])
+                for item, cells in zip(table.items, table.cells, strict=True)
+            ]
+            longest = max(len(text) for text in (f"[{column.unit}]", *column.title.split(), *shown))
             widths[number] = max(widths[number], min(longest + 2, _WIDEST))
     return widths
+
+
+def _style(column: Column, item: object) -> str:
+    return column.style if isinstance(column.style, str) else column.style(item)
+
+
+def _shown(style: str, cell: Cell) -> str:
+    """Return what a cell shows, or as much room as it takes."""
+    value = cell.value if isinstance(cell, Formula) else cell
+    if isinstance(value, str) or value is None:
+        return value or ""
+    return format(value, _SHOWN.get(style, ",.2f"))
 
 
 def _draw(book: Any, charts: Sequence[Chart], formats: Formats) -> None:
