@@ -3,24 +3,29 @@
 import typer
 
 from planner.cli.alternatives import alternatives
+from planner.cli.bench import bench
 from planner.cli.calibrate import calibrate
 from planner.cli.compare import compare
 from planner.cli.cost import cost
 from planner.cli.diff import diff
 from planner.cli.explain import explain
 from planner.cli.export import export
+from planner.cli.fake_engine import fake_engine
 from planner.cli.grid import grid
 from planner.cli.hardware import hardware_app
 from planner.cli.import_ import import_
 from planner.cli.infeasible import infeasible
 from planner.cli.init import init
+from planner.cli.migrate import migrate
 from planner.cli.models import models_app
 from planner.cli.pareto import pareto
 from planner.cli.predict import predict
+from planner.cli.replan import replan
 from planner.cli.rules import rules
 from planner.cli.schema import schema
 from planner.cli.sensitivity import sensitivity
 from planner.cli.solve import solve
+from planner.cli.tune import tune
 from planner.cli.verify import verify
 from planner.cli.version import show_version
 from planner.cli.why_not import why_not
@@ -51,6 +56,11 @@ _COMMANDS = (
     schema,
     grid,
     rules,
+    tune,
+    replan,
+    migrate,
+    bench,
+    fake_engine,
 )
 for command in _COMMANDS:
     app.command()(command)

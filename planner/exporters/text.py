@@ -35,11 +35,12 @@ def report_text(report: Report) -> str:
         if plan.termination.reason == "infeasible":
             lines += ["", *_named("left out", _left_out(report))]
     else:
-        lines = [f"{plan.scenario.name}: {_headline(plan)}", "", *_deployments(plan), "", *_facts(report)]
+        lines = [f"{plan.scenario.name}: {headline(plan)}", "", *_deployments(plan), "", *_facts(report)]
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes), ""])
 
 
-def _headline(plan: Plan) -> str:
+def headline(plan: Plan) -> str:
+    """Return a plan in one line."""
     parts = [f"{d.replicas} × {_what(d)}" for d in plan.deployments]
     return f"{figure(plan.predicted.requests_per_s)} request/s with " + " and ".join(parts)
 
@@ -48,20 +49,19 @@ def _what(d: AnyDeployment) -> str:
     role = "" if d.role == "mixed" else f"{d.role} "
     if not isinstance(d, Deployment):
         return f"{'' if d.label.startswith(d.role) else role}{d.label} on {d.inventory}"
-    return f"{role}{_degrees(d)} on {d.hardware}"
+    return f"{role}{degrees(d)} on {d.hardware}"
 
 
-def _degrees(d: Deployment) -> str:
-    degrees = [f"tp{d.tp}"]
-    degrees += [f"pp{d.pp}"] if d.pp > 1 else []
-    degrees += [f"dp{d.attention_dp}"] if d.attention_dp > 1 else []
-    degrees += [f"ep{d.ep}"] if d.ep > 1 else []
-    degrees += [f"cp{d.context_parallel}"] if d.context_parallel > 1 else []
-    degrees += [f"{d.redundant_experts} redundant experts"] if d.redundant_experts else []
-    degrees += (
-        [f"{d.speculative_tokens} draft{'s' if d.speculative_tokens > 1 else ''}"] if d.speculative_tokens else []
-    )
-    return " ".join(degrees)
+def degrees(d: Deployment) -> str:
+    """Return how a replica is split, in short."""
+    parts = [f"tp{d.tp}"]
+    parts += [f"pp{d.pp}"] if d.pp > 1 else []
+    parts += [f"dp{d.attention_dp}"] if d.attention_dp > 1 else []
+    parts += [f"ep{d.ep}"] if d.ep > 1 else []
+    parts += [f"cp{d.context_parallel}"] if d.context_parallel > 1 else []
+    parts += [f"{d.redundant_experts} redundant experts"] if d.redundant_experts else []
+    parts += [f"{d.speculative_tokens} draft{'s' if d.speculative_tokens > 1 else ''}"] if d.speculative_tokens else []
+    return " ".join(parts)
 
 
 def _deployments(plan: Plan) -> list[str]:
@@ -84,7 +84,7 @@ def _priced(deployments: list[Deployment]) -> list[str]:
     )  # fmt: skip
     rows = [
         (
-            f"{d.name} ({_degrees(d)})",
+            f"{d.name} ({degrees(d)})",
             d.inventory,
             str(d.replicas),
             str(d.devices),

@@ -27,3 +27,15 @@ class Stock(NamedTuple):
             return (full,)
         whole, rest = divmod(full, each)
         return (each,) * whole + ((rest,) if rest else ())
+
+    def replicas(self, size: int) -> int:
+        """Return how many replicas of one size [device] fit side by side, each within nodes and domains as it must."""
+        whole = self.devices_per_node
+        if size <= whole:
+            return sum(node // size for node in self.nodes)
+        if size % whole:
+            return 0
+        if self.domain and size > self.domain:
+            complete = self.domains.count(self.domain // whole)
+            return 0 if size % self.domain else complete // (size // self.domain)
+        return sum(nodes // (size // whole) for nodes in self.domains)

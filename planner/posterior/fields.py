@@ -78,3 +78,10 @@ def with_fields(base: Efficiencies, values: Mapping[str, float]) -> Efficiencies
         groups.setdefault(group, {})[name] = old.model_copy(update={"value": value})
     changed = {name: getattr(base, name).model_copy(update=fields) for name, fields in groups.items()}
     return base.model_copy(update=changed)
+
+
+def datasheet(base: Efficiencies) -> Efficiencies:
+    """Return efficiencies of software that reaches every rate of the data sheet and adds no time of its own."""
+    found = with_fields(base, {**dict.fromkeys(SHARES, 1.0), **dict.fromkeys(FACTORS, 0.0)})
+    even = found.scheduling.hot_expert_load.model_copy(update={"value": 1.0})
+    return found.model_copy(update={"scheduling": found.scheduling.model_copy(update={"hot_expert_load": even})})

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.posterior.fields import FIELDS, from_scale, to_scale, values_of, with_fields
-from planner.posterior.measured import LATENCIES, Measured
+from planner.posterior.joint import Joint, of_processes
+from planner.posterior.measured import LATENCIES, Measured, inputs_of
 from planner.posterior.place import Place
 from planner.posterior.replica import Replica
 from planner.schema.calibration import Basis, Calibration, Group, Interval
@@ -71,6 +72,13 @@ class Posterior:
         spreads = {name: self.measured.spread(name, places) for name in LATENCIES}
         intervals = [support.interval for support in supports]
         return _beliefs(expected, spreads, intervals, [support.basis for support in supports])
+
+    def joint(self, places: Sequence[Place]) -> Joint | None:
+        """Return what is believed of residuals of deployments together; None without a calibration."""
+        if self.measured is None:
+            return None
+        processes = [self.measured.processes[name] for name in LATENCIES]
+        return of_processes(processes, inputs_of(places, self.measured.known))
 
     def unlike(self, places: Sequence[Place]) -> Beliefs | None:
         """Return what is believed of deployments of a kind that was not measured; None without a calibration.
@@ -136,6 +144,19 @@ class _Nearest(Posterior):
             order += at
             found += [beliefs] if beliefs else []
         return _ordered(found, np.argsort(order)) if found else None
+
+    def joint(self, places: Sequence[Place]) -> Joint | None:
+        mine = [self._of(place.system, place.backend) for place in places]
+        mean, covariance = np.zeros((2, len(places))), np.zeros((2, len(places), len(places)))
+        for part in self.parts:  # calibrations know nothing of each other
+            at = [i for i, other in enumerate(mine) if other is part]
+            found = part.joint([places[i] for i in at]) if at else None
+            if at and found is None:
+                return None
+            if found is not None:
+                mean[:, at] = found.mean
+                covariance[np.ix_((0, 1), at, at)] = found.covariance
+        return Joint(mean, covariance)
 
     def replica(self, place: Place, role: str, confidence: float | None) -> Replica | None:
         return self._of(place.system, place.backend).replica(place, role, confidence)

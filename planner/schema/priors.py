@@ -52,3 +52,4 @@ class Priors(Schema):
     maybe_speculative: Share = Field(description="weight of a row that may hide speculation")
     beyond: Positive = Field(description="standard deviation per doubling of a load beyond all measured ones")
     kernels: Kernels
+    repeat: Latencies = Field(description="standard deviation of the logarithm of a run that is measured again")

@@ -1,0 +1,63 @@
+"""What is believed of several deployments together, and how one measured run changes it.
+
+Residuals are logarithms of measured over modelled times. Each deployment's is a draw of the process plus a part of its
+own (the noise of the calibration, which repeats when the same deployment is measured again). A run then tells of all
+others by conditioning alone: a rank-one change (Rasmussen and Williams, 2006, eq. 2.25 and 2.26 for one row).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from planner.posterior.process import Inputs, Kernel, Process, covariance, mean, noisy
+from planner.table import Floats
+
+
+class Joint(NamedTuple):
+    """Residuals of C deployments: ``mean`` (2, C) and ``covariance`` (2, C, C), of TTFT and of TPOT."""
+
+    mean: Floats
+    covariance: Floats
+
+    @property
+    def deviation(self) -> Floats:
+        """Standard deviations, shape (2, C)."""
+        found: Floats = np.sqrt(np.maximum(np.diagonal(self.covariance, axis1=1, axis2=2), 0.0))
+        return found
+
+
+def of_processes(processes: Sequence[Process], rows: Inputs) -> Joint:
+    """Return what processes that were conditioned on measured rows say of others."""
+    parts = [_joint(process, rows) for process in processes]
+    return Joint(np.array([part for part, _ in parts]), np.array([part for _, part in parts]))
+
+
+def of_kernels(kernels: Sequence[Kernel], rows: Inputs) -> Joint:
+    """Return what is expected before anything was measured."""
+    count = rows.load.shape[1]
+    own = [covariance(kernel, rows, rows) + kernel.noise**2 * np.eye(count) for kernel in kernels]
+    return Joint(np.zeros((len(kernels), count)), np.array(own))
+
+
+def observed(joint: Joint, row: int, residuals: Floats, repeat: Floats) -> Joint:
+    """Return what is believed after one of the rows was measured.
+
+    Args:
+        joint: what was believed before.
+        row: the one measured.
+        residuals: logarithms of measured over modelled TTFT and TPOT, shape (2,).
+        repeat: standard deviations of the same run measured again, shape (2,).
+    """
+    own = joint.covariance[:, row, row] + repeat**2
+    gain = joint.covariance[:, :, row] / own[:, None]
+    moved = joint.mean + gain * (residuals - joint.mean[:, row])[:, None]
+    return Joint(moved, joint.covariance - gain[:, :, None] * joint.covariance[:, row, None, :])
+
+
+def _joint(process: Process, rows: Inputs) -> tuple[Floats, Floats]:
+    kernel, count = process.kernel, rows.load.shape[1]
+    cross = covariance(kernel, rows, process.rows)
+    explained = cross @ np.linalg.solve(noisy(kernel, process.rows, process.precision), cross.T)
+    own = covariance(kernel, rows, rows) - explained
+    return mean(process, rows), (own + own.T) / 2 + kernel.noise**2 * np.eye(count)

@@ -1,0 +1,1 @@
+"""What to do about a plan that runs when its load, its lengths or its devices have changed."""
