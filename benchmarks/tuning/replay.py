@@ -87,14 +87,14 @@ def _task(group: held_out.Group, rows: list[Mapping[str, str]], limit: float | N
 
 def ours(task: Task) -> Iterator[float]:
     """Yield the worth of rows in the order that `planner tune` would try them."""
-    joint, left, best = task.group.joint, set(range(len(task.rows))), 0.0
+    joint, left, known = task.group.joint, set(range(len(task.rows))), dict[int, float]()
     repeat = np.array([getattr(load_priors("silicon").value.repeat, name) for name in LATENCIES])
     every = np.arange(len(task.rows))
     while left:
-        found = prospects(joint, task.group.modelled, task.outcomes, every, best, 0)
+        found = prospects(joint, task.group.modelled, task.outcomes, every, known, 0)
         i = max(left, key=lambda i: (found.gain[i], found.worth[i]))
         left.remove(i)
-        best = max(best, float(task.truth[i]))
+        known[i] = float(task.truth[i])
         yield float(task.truth[i])
         joint = observed(joint, i, np.log(task.times[:, i] / task.group.modelled[:, i]), repeat)
 

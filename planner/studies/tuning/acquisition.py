@@ -7,6 +7,7 @@ hour. What stopping now would lose is the expected regret: the best of all candi
 the one recommended.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,7 @@ class Prospects(NamedTuple):
 
 
 def prospects(
-    joint: Joint, modelled: Floats, outcomes: Outcomes, possible: Ints, best_measured: float, seed: int
+    joint: Joint, modelled: Floats, outcomes: Outcomes, possible: Ints, measured: Mapping[int, float], seed: int
 ) -> Prospects:
     """Return what is expected of candidates.
 
@@ -50,14 +51,16 @@ def prospects(
         modelled: their TTFT and TPOT by the cost model [s], shape (2, C).
         outcomes: what latencies are worth.
         possible: indices of candidates that may be run or recommended.
-        best_measured: the most worth measured so far; 0 where nothing was.
+        measured: worth of candidates that were tried, which counts as it was measured.
         seed: of the samples; the same numbers are drawn after every trial, so that only what was learned changes.
     """
     count = modelled.shape[1]
     worth = np.zeros((_SAMPLES, count))
     worth[:, possible] = samples(joint, modelled, outcomes, seed)[:, possible]
+    for tried, value in measured.items():
+        worth[:, tried] = value
     expected = worth.mean(axis=0)
-    gain = np.maximum(worth - best_measured, 0.0).mean(axis=0)
+    gain = np.maximum(worth - max(measured.values(), default=0.0), 0.0).mean(axis=0)
     recommended = int(np.argmax(expected))
     regret = float(worth.max(axis=1).mean() - expected[recommended])
     return Prospects(expected, (worth > 0).mean(axis=0), gain, recommended, regret)

@@ -18,6 +18,7 @@ from planner.studies.tuning.outcomes import TPOT, TTFT
 from planner.table import Floats, Ints
 
 _KEPT = ("schema_version", "name", "description", "inventory", "workloads", "objective", "limits", "solver")
+_EVEN = 0.5  # where the scenario names no confidence: as likely as not
 _OF_WORKLOAD = ("requests", "output_tokens")
 
 
@@ -27,7 +28,7 @@ def believed_plan(case: Case, tuner: Tuner, now: Standing, folder: Path) -> Repo
     None where there are none, or where the goal is a latency. Replicas of several candidates may stand side by side.
     Rates are those believed now, at the clients of each.
     """
-    rows = list(_rows(tuner, now, case.scenario.confidence))
+    rows = list(_rows(tuner, now, case.scenario.confidence or _EVEN))
     if not rows or tuner.candidates.outcomes.latency is not None:
         return None
     resolved = resolved_scenario(case)

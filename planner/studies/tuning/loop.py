@@ -39,7 +39,6 @@ class Standing(NamedTuple):
     joint: Joint
     prospects: Prospects
     best: int | None
-    best_worth: float
     hours: Floats
     per_hour: Floats
     next: int | None
@@ -65,22 +64,22 @@ def tuner_of(case: Case, options: Options) -> Tuner:
 def standing(tuner: Tuner, trials: tuple[Trial, ...]) -> Standing:
     """Return where trials have led; the same trials always lead to the same place."""
     candidates, options = tuner.candidates, tuner.options
-    joint, best, best_worth = tuner.prior, None, 0.0
+    joint, measured = tuner.prior, dict[int, float]()
     for trial in trials:
         index = candidates.place_of(trial.candidate)
         if trial.measured is None or trial.status != "measured" or index is None:
             continue
         joint = observed(joint, index, residuals(candidates, index, trial.measured), tuner.repeat)
-        if trial.measured.worth > best_worth or best is None:
-            best, best_worth = index, trial.measured.worth
+        measured[index] = trial.measured.worth
     possible = _possible(candidates, trials)
-    found = prospects(joint, candidates.modelled, candidates.outcomes, possible, best_worth, options.seed)
+    found = prospects(joint, candidates.modelled, candidates.outcomes, possible, measured, options.seed)
     hours = _hours(tuner, joint)
     per_hour = found.gain / hours
     left = _left(candidates, trials, possible)
+    best = max(measured, key=lambda i: measured[i]) if measured else None
     stop = _stop(options, trials, found, best, left)
     following = None if stop else int(max(left.tolist(), key=lambda i: (per_hour[i], found.worth[i])))
-    return Standing(joint, found, best, best_worth, hours, per_hour, following, stop)
+    return Standing(joint, found, best, hours, per_hour, following, stop)
 
 
 def residuals(candidates: Candidates, index: int, measured: MeasuredTrial) -> Floats:
