@@ -34,7 +34,7 @@ def certainty(case: Case, plan: Plan) -> tuple[Certainty, ...]:
 
 def _of_deployment(d: Deployment, metric: str, known: Sequence[Setting]) -> Certainty:
     chosen = d.configuration()
-    mine = next(s for s in known if s.pool[:5] == _pool(chosen))
+    mine = next(setting for setting in known if setting.pool.holds(chosen))
     corrected = d.requests_per_s * _at_median(mine, believed(mine, chosen)) * np.exp(-_optimism(mine, chosen))
     found = Certainty(d.name, None, None, None, float(corrected))
     if d.role != "mixed":
@@ -63,10 +63,6 @@ def _compete(mine: Setting, other: Setting, metric: str) -> bool:
     """Tell whether replicas of one setting could stand in for those of another."""
     alike = (mine.workload_name, mine.role) == (other.workload_name, other.role)
     return alike and (metric in ("cost", "power", "devices") or mine.inventory == other.inventory)
-
-
-def _pool(c: Configuration) -> tuple[str, ...]:
-    return (c.workload, c.inventory, c.engine, c.engine_version, c.role)
 
 
 def _degrees(c: Configuration) -> tuple[object, ...]:
@@ -101,12 +97,18 @@ def _draws(field: Sequence[tuple[Setting, Configuration]]) -> Floats:
 
 
 def _covariance(replicas: Sequence[Replica], places: Sequence[Place]) -> Floats:
-    """Return the covariance of what is left at places, as wide as held-out errors were, shape (C, C)."""
-    measured = replicas[0].measured
-    supports = [replica.support(place) for replica, place in zip(replicas, places, strict=True)]
-    wider = np.array([support.interval.tpot.width for support in supports])
-    far = np.array([support.doublings for support in supports]) * measured.intervals.beyond
-    found: Floats = np.outer(wider, wider) * (measured.joint("tpot", places) + np.diag(far**2))
+    """Return the covariance of what is left at places, as wide as held-out errors were, shape (C, C).
+
+    Calibrations know nothing of each other: between places that two of them measured there is none.
+    """
+    found = np.zeros((len(places), len(places)))
+    for measured in {id(replica.measured): replica.measured for replica in replicas}.values():
+        at = [i for i, replica in enumerate(replicas) if replica.measured is measured]
+        supports = [replicas[i].support(places[i]) for i in at]
+        wider = np.array([support.interval.tpot.width for support in supports])
+        far = np.array([support.doublings for support in supports]) * measured.intervals.beyond
+        joint = measured.joint("tpot", [places[i] for i in at]) + np.diag(far**2)
+        found[np.ix_(at, at)] = np.outer(wider, wider) * joint
     return found
 
 

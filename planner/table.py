@@ -56,6 +56,10 @@ class Pool(NamedTuple):
     role: str
     optional: tuple[str, ...] = ()
 
+    def holds(self, c: "Configuration") -> bool:
+        """Tell whether a configuration is of this pool."""
+        return self[:-1] == (c.workload, c.inventory, c.engine, c.engine_version, c.role)
+
 
 class Configuration(NamedTuple):
     """One way to run a replica, and how hard; degrees and limits carry the engines' names.

@@ -20,8 +20,9 @@ from planner.calibrate.data import Rows, prepared
 from planner.calibrate.fit import modelled
 from planner.calibrate.measurements import read_measurements
 from planner.catalog import load_efficiencies, load_priors
-from planner.posterior.joint import Joint, of_processes
+from planner.posterior.joint import Joint, of_spreads
 from planner.posterior.measured import inputs_of, known_keys
+from planner.posterior.process import Spread
 
 FOLDS = 10
 
@@ -73,7 +74,7 @@ def _group(name: str, members: np.ndarray, rows: Rows, times: np.ndarray, proces
     ids = [rows.measured.rows[i].id for i in members]
     if not ids:
         return Group(name, [], times[:, members], Joint(np.zeros((2, 0)), np.zeros((2, 0, 0))))
-    joint = of_processes(processes, inputs_of([rows.places[i] for i in members], known))
+    joint = of_spreads([Spread(process) for process in processes], inputs_of([rows.places[i] for i in members], known))
     return Group(name, ids, times[:, members], joint)
 
 

@@ -31,8 +31,7 @@ def price(case: Case, configurations: Sequence[Configuration]) -> tuple[ColumnTa
     tables: list[ColumnTable] = []
     order: list[int] = []
     for setting in settings(case):
-        pool = setting.pool
-        mine = [i for i, c in enumerate(configurations) if _pool_of(c) == pool[:-1]]
+        mine = [i for i, c in enumerate(configurations) if setting.pool.holds(c)]
         indices = []
         for i in mine:
             outside = _outside(setting, configurations[i])
@@ -50,10 +49,6 @@ def price(case: Case, configurations: Sequence[Configuration]) -> tuple[ColumnTa
             detail = f"{configuration.role} with {configuration.engine} on {configuration.inventory}"
             refusals[i] = Refusal("outside_search", "the scenario does not allow this", detail)
     return merged(tables).take(np.argsort(np.array(order, dtype=np.int64), kind="stable")), refusals
-
-
-def _pool_of(c: Configuration) -> tuple[str, ...]:
-    return (c.workload, c.inventory, c.engine, c.engine_version, c.role)
 
 
 def _outside(setting: Setting, configuration: Configuration) -> str:

@@ -11,7 +11,7 @@ from planner.schema.fleet import InventoryItem
 from planner.schema.hardware import Hardware
 from planner.schema.scenario import Demand, Scheduler, ServedModel, Workload
 from planner.schema.search import Search
-from planner.table import Pool
+from planner.table import Configuration, Pool
 
 
 class ExpertLoad(NamedTuple):
@@ -85,6 +85,11 @@ def settings(case: Case) -> list[Setting]:
         if case.hardware[inventory].vendor in use.engine.vendors
         for role in roles(case.scenario.search, use)
     ]
+
+
+def setting_of(case: Case, configuration: Configuration) -> Setting:
+    """Return what stays fixed of a configuration."""
+    return next(setting for setting in settings(case) if setting.pool.holds(configuration))
 
 
 def roles(search: Search, use: EngineUse) -> tuple[str, ...]:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from planner.catalog import Case
+from planner.columns.setting import setting_of
 from planner.comparison.attribution import Cause, Run, causes
-from planner.comparison.operating import Load, Seen, Stream, names, seen, setting_of, streams
+from planner.comparison.operating import Load, Seen, Stream, names, seen, streams
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.errors import InputError, did_you_mean
 from planner.importers.measured import FIXED, Measured, doubts
@@ -84,7 +85,9 @@ def compare(plan: Plan, case: Case, asked: Sequence[Asked], path: str) -> Compar
         explained.append(Run(measured, lambda change, found=found, load=load: seen(case, found, load, change)))  # type: ignore[misc]
     first = _found(plan, asked[0])[0].parts[-1]
     return Comparison(
-        tuple(done), tuple(causes(explained, setting_of(case, first).efficiencies)), tuple(_commands(plan, asked, path))
+        tuple(done),
+        tuple(causes(explained, setting_of(case, first.configuration()).efficiencies)),
+        tuple(_commands(plan, asked, path)),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from planner.catalog import Case
 from planner.columns.closed_loop import closed_loop
 from planner.columns.pricing import axes_of, figures_of
-from planner.columns.setting import Setting, settings
+from planner.columns.setting import Setting, setting_of
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.plan import Deployment, Plan
 from planner.table import Floats
@@ -95,7 +95,7 @@ def _closed(case: Case, found: Sequence[Stream], load: Load, change: Change) -> 
     ttft, tpot, weights = [], [], []
     for stream, share in zip(found, under_way, strict=True):
         d = stream.parts[0]
-        setting = change(setting_of(case, d))
+        setting = change(setting_of(case, d.configuration()))
         clients = np.array([load.clients * share / sum(under_way) / d.replicas])
         axes = {name: value for name, value in _axes(setting, d, load).items() if name not in _OF_LOAD}
         loop = closed_loop(
@@ -149,7 +149,7 @@ class _Curves:
     def at(self, d: Deployment, rate: float) -> Seen:
         """Return the latencies of a replica at a rate [request/s]."""
         if d.name not in self._known:
-            setting, loads = self._change(setting_of(self._case, d)), _loads(d)
+            setting, loads = self._change(setting_of(self._case, d.configuration())), _loads(d)
             found = figures_of(setting, _axes(setting, d, self._load, loads))
             whole = {name: np.broadcast_to(found[name], len(loads)) for name in ("rate", "ttft", "tpot")}
             rising = np.concatenate([[True], np.diff(np.maximum.accumulate(whole["rate"])) > 0])
@@ -158,12 +158,6 @@ class _Curves:
         curve = self._known[d.name]
         ttft, tpot = (float(np.interp(rate, curve["rate"], curve[name], right=np.nan)) for name in ("ttft", "tpot"))
         return Seen(ttft, tpot)
-
-
-def setting_of(case: Case, d: Deployment) -> Setting:
-    """Return what stays fixed of a deployment."""
-    pool = (d.workload, d.inventory, d.engine.name, d.engine.version, d.role)
-    return next(setting for setting in settings(case) if setting.pool[:-1] == pool)
 
 
 def _loads(d: Deployment) -> Floats:

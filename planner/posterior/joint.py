@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.posterior.process import Inputs, Kernel, Process, covariance, mean, noisy
+from planner.posterior.process import Inputs, Kernel, Spread, covariance, mean
 from planner.table import Floats
 
 
@@ -27,10 +27,10 @@ class Joint(NamedTuple):
         return found
 
 
-def of_processes(processes: Sequence[Process], rows: Inputs) -> Joint:
+def of_spreads(spreads: Sequence[Spread], rows: Inputs) -> Joint:
     """Return what processes that were conditioned on measured rows say of others."""
-    parts = [_joint(process, rows) for process in processes]
-    return Joint(np.array([part for part, _ in parts]), np.array([part for _, part in parts]))
+    own = [s.joint(rows) + s.process.kernel.noise**2 * np.eye(rows.load.shape[1]) for s in spreads]
+    return Joint(np.array([mean(s.process, rows) for s in spreads]), np.array(own))
 
 
 def of_kernels(kernels: Sequence[Kernel], rows: Inputs) -> Joint:
@@ -53,11 +53,3 @@ def observed(joint: Joint, row: int, residuals: Floats, repeat: Floats) -> Joint
     gain = joint.covariance[:, :, row] / own[:, None]
     moved = joint.mean + gain * (residuals - joint.mean[:, row])[:, None]
     return Joint(moved, joint.covariance - gain[:, :, None] * joint.covariance[:, row, None, :])
-
-
-def _joint(process: Process, rows: Inputs) -> tuple[Floats, Floats]:
-    kernel, count = process.kernel, rows.load.shape[1]
-    cross = covariance(kernel, rows, process.rows)
-    explained = cross @ np.linalg.solve(noisy(kernel, process.rows, process.precision), cross.T)
-    own = covariance(kernel, rows, rows) - explained
-    return mean(process, rows), (own + own.T) / 2 + kernel.noise**2 * np.eye(count)

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from planner.posterior.joint import Joint, of_spreads
 from planner.posterior.place import COLUMNS, Place
 from planner.posterior.process import UNKNOWN, Inputs, Kernel, Process, Spread, mean
-from planner.schema.calibration import LEVELS, LOADS, Basis, Calibration, Interval, ProcessKernel, Quantiles
+from planner.schema.calibration import LEVELS, LOADS, MEDIAN, Basis, Calibration, Interval, ProcessKernel, Quantiles
 from planner.table import Floats
 
 LATENCIES = ("ttft", "tpot")
@@ -85,6 +86,10 @@ class Measured:
             self._by_clients[key] = self.expected(latency, places), self._spreads[latency].deviation(inputs)
         return self._by_clients[key]
 
+    def together(self, places: Sequence[Place]) -> Joint:
+        """Return what is left of both latencies at places, with a part of each place's own."""
+        return of_spreads([self._spreads[name] for name in LATENCIES], inputs_of(places, self.known))
+
     def joint(self, latency: str, places: Sequence[Place]) -> Floats:
         """Return the covariance of what is left of a latency at places, without noise, shape (C, C)."""
         return self._spreads[latency].joint(inputs_of(places, self.known))
@@ -146,7 +151,7 @@ class Measured:
 
 def quantile(quantiles: Quantiles, share: float) -> float:
     """Return the deviations below which a share of residuals lies: two halves of normals through the tenths."""
-    edge = quantiles.p90 if share > NormalDist().mean else -quantiles.p10
+    edge = quantiles.p90 if share > MEDIAN else -quantiles.p10
     return edge * NormalDist().inv_cdf(share) / _TENTH
 
 

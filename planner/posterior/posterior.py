@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.posterior.fields import FIELDS, from_scale, to_scale, values_of, with_fields
-from planner.posterior.joint import Joint, of_processes
-from planner.posterior.measured import LATENCIES, Measured, inputs_of
+from planner.posterior.joint import Joint
+from planner.posterior.measured import LATENCIES, Measured
 from planner.posterior.place import Place
 from planner.posterior.replica import Replica
 from planner.schema.calibration import Basis, Calibration, Group, Interval
@@ -77,8 +77,7 @@ class Posterior:
         """Return what is believed of residuals of deployments together; None without a calibration."""
         if self.measured is None:
             return None
-        processes = [self.measured.processes[name] for name in LATENCIES]
-        return of_processes(processes, inputs_of(places, self.measured.known))
+        return self.measured.together(places)
 
     def unlike(self, places: Sequence[Place]) -> Beliefs | None:
         """Return what is believed of deployments of a kind that was not measured; None without a calibration.

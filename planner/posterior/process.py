@@ -113,7 +113,7 @@ class Spread:
         near = self._of(rows)
         cross = covariance(self.process.kernel, rows, near.rows)
         found: Floats = covariance(self.process.kernel, rows, rows) - cross @ near.inverse @ cross.T
-        return found
+        return (found + found.T) / 2
 
     def _of(self, rows: Inputs) -> Near:
         """Return the measured rows near some others."""

@@ -15,7 +15,7 @@ from planner.columns.latency_parts import latency_parts
 from planner.columns.legality import limits
 from planner.columns.levers import next_load
 from planner.columns.pricing import axes_of, figures_of
-from planner.columns.setting import Setting, settings
+from planner.columns.setting import Setting, setting_of
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.costs.compile import meanings
 from planner.evidence import per_device
@@ -46,11 +46,10 @@ def explain(plan: Plan, folder: Path = Path(), origin: str = "plan") -> Explanat
 
 def explained(case: Case, plan: Plan) -> Explanation:
     """Explain a plan of a case; see ``explain``."""
-    by_pool = {setting.pool[:-1]: setting for setting in settings(case)}
     mine = [d for d in plan.deployments if isinstance(d, Deployment)]
     placed = []
     for d in mine:
-        setting = by_pool[d.workload, d.inventory, d.engine.name, d.engine.version, d.role]
+        setting = setting_of(case, d.configuration())
         axes = axes_of(setting, [d.configuration()])
         found = whole_values(setting, axes) | figures_of(setting, axes)
         figures = {name: float(np.ravel(value)[0]) for name, value in found.items()}

@@ -45,6 +45,15 @@ def test_a_plan_carries_percentiles_around_what_it_expects():
     assert p.outside == ()
 
 
+@pytest.mark.parametrize("share, name", [(0.1, "p10"), (0.9, "p90")])
+def test_a_replica_has_the_percentiles_of_a_prediction(posterior, place, share, name):
+    """Held-out errors are not symmetric, so neither percentile mirrors the other."""
+    beliefs = posterior.beliefs([place])
+    found = posterior.replica(place, "mixed", None).factors(place, np.array([place.concurrency]), share)
+    for latency in ("ttft", "tpot"):
+        assert getattr(found, latency)[0] == pytest.approx(getattr(beliefs, f"{latency}_{name}")[0], rel=1e-3)
+
+
 def test_more_confidence_never_promises_more():
     rates = [solved(f"confidence={share}").objective.value for share in (0.3, 0.5, 0.8, 0.95)]
     assert rates == sorted(rates, reverse=True)

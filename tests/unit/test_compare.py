@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from planner.catalog import find_scenario, load_scenario
 from planner.cli import app
+from planner.columns.setting import setting_of
 from planner.comparison import operating
 from planner.comparison.attribution import Run as Explained
 from planner.comparison.attribution import causes, moved
@@ -111,7 +112,7 @@ def test_the_term_that_was_made_worse_is_found(solved, tp, field, offset, kind):
         if np.isfinite(worse.ttft + worse.tpot):
             runs.append(Explained(worse, lambda change, load=load: operating.seen(case, found, load, change)))
     assert len(runs) >= 3
-    ranked = causes(runs, operating.setting_of(case, plan.deployments[0]).efficiencies)
+    ranked = causes(runs, setting_of(case, plan.deployments[0].configuration()).efficiencies)
     true = next(cause for cause in ranked if cause.kind == kind)
     assert true.explained > 0.8
     assert true.explained > ranked[0].explained - 0.05
@@ -121,7 +122,7 @@ def test_the_term_that_was_made_worse_is_found(solved, tp, field, offset, kind):
 def test_what_is_as_predicted_has_no_cause(plan, case):
     found, load = operating.streams(plan, "chat"), at_plan(plan)
     same = Explained(operating.seen(case, found, load), lambda change: operating.seen(case, found, load, change))
-    assert causes([same], operating.setting_of(case, plan.deployments[0]).efficiencies) == []
+    assert causes([same], setting_of(case, plan.deployments[0].configuration()).efficiencies) == []
 
 
 def test_intervals_are_the_plan_s_and_move_with_the_load(plan, case):

@@ -16,8 +16,8 @@ from planner.importers import Measured
 from planner.milp.stock import Stock
 from planner.posterior import Posterior
 from planner.posterior.fields import FIELDS, datasheet, from_scale, to_scale, values_of, with_fields
-from planner.posterior.joint import Joint, observed, of_processes
-from planner.posterior.process import Inputs, Kernel, condition, mean
+from planner.posterior.joint import Joint, observed, of_spreads
+from planner.posterior.process import Inputs, Kernel, Spread, condition, mean
 from planner.prediction import asked_of
 from planner.studies.tuning import candidates as candidates_module
 from planner.studies.tuning.acquisition import prospects
@@ -85,7 +85,7 @@ def test_a_trial_changes_beliefs_as_conditioning_on_one_more_row_does():
 
     known, others, residuals = rows(8), rows(5), rng.normal(size=8)
     process = condition(kernel, known, residuals, np.ones(8))
-    joint = observed(of_processes([process, process], others), 2, np.array([0.4, -0.2]), np.zeros(2))
+    joint = observed(of_spreads([Spread(process)] * 2, others), 2, np.array([0.4, -0.2]), np.zeros(2))
     both = Inputs(np.hstack([known.keys, others.keys[:, 2:3]]), np.hstack([known.load, others.load[:, 2:3]]))
     for part, residual in enumerate((0.4, -0.2)):
         again = condition(kernel, both, np.append(residuals, residual), np.ones(9))
