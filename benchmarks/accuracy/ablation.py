@@ -25,7 +25,7 @@ import numpy as np
 from planner.calibrate.data import Rows, prepared
 from planner.calibrate.fit import Fitted, fit, modelled
 from planner.calibrate.measurements import Measurements, read_measurements
-from planner.catalog import load_efficiencies
+from planner.catalog import load_efficiencies, load_priors
 from planner.schema.efficiency import Efficiencies
 from planner.table import Floats
 
@@ -121,9 +121,10 @@ def _of(fitted: Fitted, rows: Rows) -> Fitted:
 
 def table(measured: Measurements, textbook: Efficiencies, *, refit: bool) -> Iterator[list[str]]:
     """Yield a line for the whole model, then one for each term it is robbed of."""
-    rows = prepared(measured, textbook)
+    priors = load_priors("silicon").value
+    rows = prepared(measured, textbook, priors)
     ranks = sorted(range(len(rows.places)), key=lambda i: rows.places[i])  # loads of a deployment are neighbours
-    some = prepared(rows.measured.take(np.array(ranks[::_EVERY])), textbook) if refit else None
+    some = prepared(rows.measured.take(np.array(ranks[::_EVERY])), textbook, priors) if refit else None
     for term in (Term("nothing: the whole model", {}), *TERMS):
         robbed = without(rows, term)
         plain = errors(robbed, modelled(robbed.blocks, textbook, None, len(rows.places)))

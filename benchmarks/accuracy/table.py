@@ -30,7 +30,7 @@ from planner.calibrate.data import Rows, prepared
 from planner.calibrate.folds import SPLITS
 from planner.calibrate.held_out import Held, held_out
 from planner.calibrate.measurements import read_measurements
-from planner.catalog import load_efficiencies
+from planner.catalog import load_efficiencies, load_priors
 
 _ROOT = Path(__file__).resolve().parents[2]
 DATA = _ROOT / "benchmarks" / "data" / "silicon_dev.csv"
@@ -113,7 +113,7 @@ def replicas() -> Iterator[list[str]]:
     """Yield lines of replicas that prefill and decode: of all core rows, then of those that the peer answers, too."""
     rows = [row for row in read(DATA) if scores.core(row)]
     efficiencies = load_efficiencies("operators").value
-    ready = prepared(read_measurements(DATA), efficiencies)
+    ready = prepared(read_measurements(DATA), efficiencies, load_priors("silicon").value)
     found = {"no whole run at all": predicted(rows, "operators")}
     for split in SPLITS:
         held = held_out(ready, efficiencies, None, split, lambda stage: None)

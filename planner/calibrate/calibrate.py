@@ -97,13 +97,20 @@ def _known(residual: float) -> str:
 
 
 def _details(rows: Rows, fitted: Fitted, textbook: Efficiencies, held: dict[str, Held]) -> dict[str, Any]:
-    """Return what a reader of the report wants beyond figures: rows that look wrong, and parameters."""
+    """Return what a reader of the report wants beyond figures: rows that look wrong or cannot be, and parameters."""
     known = held[SPLITS[0].name].standard
     strange = []
     for i in np.nonzero(np.nanmax(np.abs(np.nan_to_num(known)), axis=0) > _STRANGE)[0].tolist():
         worst = {name: round(float(part[i]), 1) for name, part in zip(LATENCIES, known, strict=True)}
         strange.append({"id": rows.measured.rows[i].id, **worst})
-    return {"strange": strange, "refused_rows": rows.refused, "parameters": _parameters(fitted, textbook)}
+    impossible = [
+        {"id": rows.measured.rows[i].id, "datasheet_share": round(float(rows.datasheet[i]), 3)}
+        for i in np.nonzero(rows.datasheet > 1)[0].tolist()
+    ]
+    return {
+        "strange": strange, "impossible": impossible, "refused_rows": rows.refused,
+        "parameters": _parameters(fitted, textbook),
+    }  # fmt: skip
 
 
 def _parameters(fitted: Fitted, textbook: Efficiencies) -> list[dict[str, Any]]:

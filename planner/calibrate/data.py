@@ -8,6 +8,7 @@ import numpy as np
 from planner.calibrate.design import Block, blocks_of
 from planner.calibrate.fit import Target
 from planner.calibrate.measurements import Measurements
+from planner.calibrate.plausible import datasheet_shares
 from planner.errors import InputError
 from planner.posterior import Place, Posterior
 from planner.prediction import Asked, asked_of
@@ -19,13 +20,15 @@ from planner.table import Floats
 class Rows(NamedTuple):
     """Rows that the model can express; ``refused`` are the others, by id.
 
-    ``weights``: how much each counts, 0 where it is flagged anomalous. ``core``: neither flag.
+    ``datasheet``: share of each row's time that data sheets alone take. ``weights``: how much each row counts, 0 where
+    it is flagged anomalous or that share is above 1. ``core``: neither flag.
     """
 
     measured: Measurements
     refused: dict[str, str]
     places: list[Place]
     blocks: list[Block]
+    datasheet: Floats
     weights: Floats
     core: np.ndarray
     priors: Priors
@@ -45,21 +48,23 @@ def prepared(measured: Measurements, textbook: Efficiencies, priors: Priors) -> 
     """Return rows ready to be fitted to.
 
     Raises:
-        InputError: no row is left that the model can express and that is not flagged.
+        InputError: no row is left that the model can express, that is not flagged, and that is possible.
     """
     asked, refused = asked_of(measured.rows, Posterior(textbook))
     kept = [i for i in range(len(measured.rows)) if i not in refused]
-    if not kept or measured.anomalous[kept].all():
-        reasons = sorted(set(refused.values())) or ["every row is flagged anomalous"]
-        raise InputError.single("", f"no row can be fitted: {'; '.join(reasons[:3])}")
     number = {place: i for i, place in enumerate(kept)}
     renumbered = [one._replace(places=[number[i] for i in one.places]) for one in asked]
-    taken = measured.take(np.array(kept))
+    taken = measured.take(np.array(kept, dtype=np.int64))
     places = _places(renumbered)
-    weights = np.where(taken.anomalous, 0.0, np.where(taken.maybe_speculative, priors.maybe_speculative, 1.0))
+    shares = datasheet_shares(taken, renumbered)
+    usual = np.where(taken.maybe_speculative, priors.maybe_speculative, 1.0)
+    weights = np.where(taken.anomalous | (shares > 1), 0.0, usual)
+    if not (weights > 0).any():
+        reasons = sorted(set(refused.values())) or ["all are flagged anomalous, or faster than data sheets allow"]
+        raise InputError.single("", f"no row can be fitted: {'; '.join(reasons[:3])}")
     core = ~taken.anomalous & ~taken.maybe_speculative
     named = {measured.rows[i].id: reason for i, reason in refused.items()}
-    return Rows(taken, named, places, blocks_of(renumbered, textbook), weights, core, priors)
+    return Rows(taken, named, places, blocks_of(renumbered, textbook), shares, weights, core, priors)
 
 
 def _places(asked: Sequence[Asked]) -> list[Place]:

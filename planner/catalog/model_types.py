@@ -268,6 +268,7 @@ def _heads(kind: ModelType, config: TransformerConfig, attention: Mapping[Attent
         "num_key_value_heads": shared,
         "head_dim": width,
         "qk_norm": kind.qk_norm != "none",
+        "qk_norm_joint": kind.qk_norm == "full",
         "qk_norm_width": norms[kind.qk_norm],
         "attention_output_gate": kind.attention_output_gate,
         "attention_bias_width": projected + output + heads * kind.attention_sinks,

@@ -10,7 +10,11 @@ from planner.errors import InputError
 
 _MEASUREMENTS = "A CSV file: the columns of prediction rows, ttft_ms and tpot_ms (docs/how-to/calibrate.md)."
 _PERCENT = ("tpot_median", "tpot_mean", "ttft_median", "ttft_mean")
-_MOST_STRANGE = 20
+_DOUBTFUL = {
+    "strange": "rows far from their neighbours",
+    "impossible": "rows left out, faster than data sheets allow",
+}
+_MOST_NAMED = 20
 
 
 def calibrate(
@@ -86,10 +90,11 @@ def _print(report: dict[str, Any], out: Path | None) -> None:
         headers,
         [[name, str(e["rows"]), *(f"{e[k]:.1f}" if k in e else "-" for k in _PERCENT)] for name, e in errors.items()],
     )
-    strange = report["strange"]
-    if strange:
-        named = ", ".join(row["id"] for row in strange[:_MOST_STRANGE])
-        more = f" and {len(strange) - _MOST_STRANGE} more" if len(strange) > _MOST_STRANGE else ""
-        typer.echo(f"rows far from their neighbours: {named}{more} (--json has their deviations)")
+    for kind, words in _DOUBTFUL.items():
+        doubtful = report[kind]
+        if doubtful:
+            named = ", ".join(row["id"] for row in doubtful[:_MOST_NAMED])
+            more = f" and {len(doubtful) - _MOST_NAMED} more" if len(doubtful) > _MOST_NAMED else ""
+            typer.echo(f"{words}: {named}{more} (--json says how far)")
     if out is not None:
         typer.echo(f"wrote {out}")

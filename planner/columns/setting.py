@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from planner.catalog.case import Case, EngineUse, node_sizes
 from planner.posterior import Place, Posterior, Replica
+from planner.posterior.fields import datasheet
 from planner.schema.architecture import Architecture
 from planner.schema.efficiency import Efficiencies
 from planner.schema.engine import Engine
@@ -90,6 +91,11 @@ def settings(case: Case) -> list[Setting]:
 def setting_of(case: Case, configuration: Configuration) -> Setting:
     """Return what stays fixed of a configuration."""
     return next(setting for setting in settings(case) if setting.pool.holds(configuration))
+
+
+def ideal(setting: Setting) -> Setting:
+    """Return a setting whose software reaches every rate of the data sheet, with experts that are visited evenly."""
+    return setting._replace(efficiencies=datasheet(setting.efficiencies), expert_load=ExpertLoad(0.0, 1.0))
 
 
 def roles(search: Search, use: EngineUse) -> tuple[str, ...]:

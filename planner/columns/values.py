@@ -25,7 +25,7 @@ _SCORE_PASSES = 6.0
 _FIELDS: dict[str, str] = {
     "layers": "num_hidden_layers", "hidden": "hidden_size", "norms": "norms_per_layer", "norm_vectors": "norm_vectors",
     "heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "head_dim": "head_dim", "qk_norm": "qk_norm",
-    "qk_norm_width": "qk_norm_width", "query_gate": "attention_output_gate",
+    "qk_norm_joint": "qk_norm_joint", "qk_norm_width": "qk_norm_width", "query_gate": "attention_output_gate",
     "attention_bias_width": "attention_bias_width", "window": "sliding_window", "query_rank": "q_lora_rank",
     "latent_rank": "kv_lora_rank", "nope_dim": "qk_nope_head_dim", "rope_dim": "qk_rope_head_dim",
     "value_dim": "v_head_dim", "index_heads": "index_n_heads", "index_dim": "index_head_dim",

@@ -58,6 +58,9 @@ heads = _architecture("heads", "a", "1", "query heads")
 kv_heads = _architecture("kv_heads", "a_{kv}", "1", "key and value heads")
 head_dim = _architecture("head_dim", "d_h", "1", "width of a head")
 qk_norm = _architecture("qk_norm", "q_n", "1", "1 where queries and keys are normalised, else 0")
+qk_norm_joint = _architecture(
+    "qk_norm_joint", "q_j", "1", "1 where that normalisation is over the whole width, not over each head, else 0"
+)
 qk_norm_width = _architecture("qk_norm_width", "w_q", "1", "weights of the query and key normalisation of a layer")
 query_gate = _architecture(
     "query_gate", "g_q", "1", "1 where a gate as wide as the queries multiplies the attention's output, else 0"

@@ -2,6 +2,6 @@
 
 from planner.prediction.predict import predict_rows
 from planner.prediction.prediction import Prediction
-from planner.prediction.replicas import Asked, asked_of
+from planner.prediction.replicas import Asked, asked_of, evaluate
 
-__all__ = ["Asked", "Prediction", "asked_of", "predict_rows"]
+__all__ = ["Asked", "Prediction", "asked_of", "evaluate", "predict_rows"]

@@ -40,6 +40,7 @@ class Architecture(NamedTuple):
     num_key_value_heads: int = 0  # says nothing about the cache of mla and sparse_mla
     head_dim: int = 0
     qk_norm: bool = False
+    qk_norm_joint: bool = False  # over the whole width of queries and of keys, not over each head
     qk_norm_width: int = 0  # parameters of the query and key normalisation of a layer
     attention_output_gate: bool = False  # as many gate columns as query columns
     attention_bias_width: int = 0  # biases and sinks of a layer's attention

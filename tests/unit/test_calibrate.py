@@ -17,7 +17,7 @@ from planner.catalog.rows import rows_from_data
 from planner.cli import app
 from planner.errors import InputError
 from planner.posterior import Posterior
-from planner.posterior.fields import FIELDS, SHARES, from_scale, slope, to_scale, values_of, with_fields
+from planner.posterior.fields import FIELDS, SHARES, datasheet, from_scale, slope, to_scale, values_of, with_fields
 from planner.prediction import predict_rows
 from planner.schema.base import Source
 
@@ -170,6 +170,44 @@ def test_flagged_rows_teach_nothing(tmp_path, base):
     calibration, report = calibrate(read_measurements(path), base, PRIORS, "one", SOURCE, lambda stage: None)
     assert report["rows"] == {"measured": 6, "fitted": 1, "refused": 0}
     assert len(calibration.rows.splitlines()) == 2
+
+
+def test_rows_faster_than_data_sheets_teach_nothing_and_are_named(tmp_path, base):
+    """One run whose prompts came from a cache must not make other deployments look faster."""
+    path = tmp_path / "rows.csv"
+    rows = read_measurements(_written(path, measured_text(list(grid())[:6])))
+    assert (prepared(rows, base, PRIORS).datasheet < 1).all()
+    fast = rows._replace(
+        ttft=np.where(np.arange(6) == 2, rows.ttft / 20, rows.ttft),
+        tpot=np.where(np.arange(6) == 2, rows.tpot / 20, rows.tpot),
+    )
+    ready = prepared(fast, base, PRIORS)
+    assert np.nonzero(ready.weights == 0)[0].tolist() == [2]
+    assert ready.datasheet[2] == pytest.approx(20 * prepared(rows, base, PRIORS).datasheet[2])
+    _, report = calibrate(fast, base, PRIORS, "one", SOURCE, lambda stage: None)
+    assert [row["id"] for row in report["impossible"]] == ["m2"]
+    assert report["rows"]["fitted"] == 5
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_a_row_is_possible_up_to_the_data_sheet_itself(tmp_path, base, share):
+    """Software that reaches every rate takes the whole time that data sheets allow: a share of 1."""
+    rows = read_measurements(_written(tmp_path / "rows.csv", measured_text(list(grid())[:3])))
+    perfect = predict_rows(rows.rows, Posterior(datasheet(base)))
+    at_limit = rows._replace(
+        ttft=np.array([p.ttft_ms for p in perfect]) / 1e3 / share,
+        tpot=np.array([p.tpot_ms for p in perfect]) / 1e3 / share,
+    )
+    if share > 1:
+        with pytest.raises(InputError, match="faster than data sheets allow"):
+            prepared(at_limit, base, PRIORS)
+    else:
+        assert prepared(at_limit, base, PRIORS).datasheet == pytest.approx(share, rel=0.02)
+
+
+def _written(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 # --- files and faults

@@ -45,7 +45,7 @@ def test_a_plan_carries_percentiles_around_what_it_expects():
     assert p.outside == ()
 
 
-@pytest.mark.parametrize("share, name", [(0.1, "p10"), (0.9, "p90")])
+@pytest.mark.parametrize(("share", "name"), [(0.1, "p10"), (0.9, "p90")])
 def test_a_replica_has_the_percentiles_of_a_prediction(posterior, place, share, name):
     """Held-out errors are not symmetric, so neither percentile mirrors the other."""
     beliefs = posterior.beliefs([place])

@@ -174,6 +174,16 @@ def test_qk_norm_reads_and_writes_queries_and_keys_where_the_model_has_it(value,
     assert value(one(layer, "qk_norm").hbm_bytes, **known) == expected
 
 
+@pytest.mark.parametrize(("joint", "tp", "moved", "rounds"), [(1, 4, 3 * 10 * 2 * 4, 1), (1, 1, 0, 0), (0, 4, 0, 0)])
+def test_a_norm_over_all_heads_adds_up_two_sums_per_token(value, one, batch_of, joint, tp, moved, rounds):
+    """One-shot: three others get both sums of ten tokens, in fp32."""
+    traffic = one(gqa.layer(batch_of(10)), "qk_norm_all_reduce").traffic
+    known = {"qk_norm_joint": joint, "tp": tp, "tp_near": tp, "tp_latency": 1e-6 * (tp > 1)}
+    known |= {"tp_bandwidth": 1e11, "link_efficiency": 1, "activation_bytes": 2}
+    assert value(traffic.near_bytes, **known) == moved
+    assert value(traffic.latency, **known) == pytest.approx(rounds * 1e-6)
+
+
 @pytest.mark.parametrize("norms", [2, 4])
 def test_norms_of_a_layer_are_split_over_its_halves(value, one, batch_of, norms):
     """Four norms: one before and one after each half (Gemma 3)."""

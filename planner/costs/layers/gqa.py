@@ -6,12 +6,13 @@ from planner.costs import symbols as s
 from planner.costs.functions import Larger
 from planner.costs.fusions import norm_in_all_reduce
 from planner.costs.operators.attention import Shape, context_exchange, decode, prefill
-from planner.costs.operators.collective import all_reduce
+from planner.costs.operators.collective import all_reduce, where
 from planner.costs.operators.gemm import linear
 from planner.costs.operators.norm import rms_norm
 from planner.costs.work import ATTENTION_WEIGHTS, ZERO, Batch, Layer, Operator
 
 COUNT = s.gqa_layers
+_FP32 = 2  # activations in a number of 32 bit
 
 
 def query_heads() -> sympy.Expr:
@@ -41,7 +42,9 @@ def layer(batch: Batch) -> Layer:
 def projected(name: str, batch: Batch, kernels: tuple[Operator, ...], branches: int = 1) -> Layer:
     """Put the projections, norms and collectives of grouped-query attention around its kernels.
 
-    ``branches``: sets of keys and values that every token is projected to.
+    ``branches``: sets of keys and values that every token is projected to. Where queries and keys are normalised over
+    their whole width, devices that hold some of the heads add up two sums of squares per token (MiniMax-M2; engines
+    send both at once, vLLM's minimax_m2.py and pull request 31493).
     """
     query_width, kv_width = query_heads() * s.head_dim, branches * cached_heads() * s.head_dim
     projections = (1 + s.query_gate) * query_width + 2 * kv_width
@@ -51,6 +54,7 @@ def projected(name: str, batch: Batch, kernels: tuple[Operator, ...], branches: 
             rms_norm("attention_norm", batch.tokens, s.hidden * s.norms / 2, norm_in_all_reduce(batch)),
             linear("qkv_projection", batch.tokens, s.hidden, projections, ATTENTION_WEIGHTS, batch.spread),
             rms_norm("qk_norm", batch.tokens, s.qk_norm * (query_width + kv_width) / 2),
+            where(s.qk_norm_joint, all_reduce("qk_norm_all_reduce", 2 * batch.tokens * _FP32 * s.activation_bytes)),
             *kernels,
             context_exchange(batch.decoding * batch.queries, shape()),
             linear("output_projection", batch.tokens, query_width, s.hidden, ATTENTION_WEIGHTS, batch.spread),

@@ -48,6 +48,14 @@ def one_of(flag: sympy.Expr, yes: Operator, no: Operator) -> Operator:
     return replace(no, traffic=replace(no.traffic, **chosen))
 
 
+def where(flag: sympy.Expr, operator: Operator) -> Operator:
+    """Return a collective that is there where ``flag`` is 1, and not where it is 0."""
+    names = ("near_bytes", "far_bytes", "latency")
+    return replace(
+        operator, traffic=replace(operator.traffic, **{n: flag * getattr(operator.traffic, n) for n in names})
+    )
+
+
 def send(name: str, size: sympy.Expr) -> Operator:
     """Hand-over of ``size`` byte to the next pipeline stage; nothing with one stage, where α is 0."""
     moved = either(s.pp - 1, size, 0)

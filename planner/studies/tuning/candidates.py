@@ -9,12 +9,11 @@ from planner.catalog import Case
 from planner.columns.closed_loop import closed_loop
 from planner.columns.enumerate import grid_table
 from planner.columns.grid import sequence_limits
-from planner.columns.setting import ExpertLoad, Setting, settings
+from planner.columns.setting import Setting, ideal, settings
 from planner.columns.values import exchanges_all_to_all
 from planner.decode import stocks
 from planner.errors import InputError
 from planner.posterior import Place
-from planner.posterior.fields import datasheet
 from planner.schema.scenario import Workload
 from planner.studies.tuning.outcomes import TPOT, TTFT, Outcomes
 from planner.table import FORMAT_NAMES, POLICIES, ColumnTable, Configuration, Floats, Ints
@@ -203,9 +202,9 @@ def _loaded(setting: Setting, table: ColumnTable) -> _Part:
     clients = np.array([float(candidate.clients) for candidate in every])
     slots = np.array([float(candidate.configuration.max_num_seqs) for candidate in every])
     found = closed_loop(setting, axes, clients, slots, one)
-    ideal = setting._replace(efficiencies=datasheet(setting.efficiencies), expert_load=ExpertLoad(0.0, 1.0))
-    alone = closed_loop(ideal, axes, one, slots, one)
-    crowd = closed_loop(ideal, axes, clients, slots, one)
+    perfect = ideal(setting)
+    alone = closed_loop(perfect, axes, one, slots, one)
+    crowd = closed_loop(perfect, axes, clients, slots, one)
     runs = np.nonzero(np.isfinite(found.ttft + found.tpot) & (found.admitted >= 1))[0]
     most = clients / (crowd.ttft + (setting.workload.output_tokens - 1) * crowd.tpot)
     return _Part(
