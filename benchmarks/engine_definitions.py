@@ -222,7 +222,7 @@ def aiperf(source: Path) -> dict[str, Any]:
         named = [
             c for part in parts for c in ast.walk(part) if getattr(getattr(c, "func", None), "id", "") == "CLIParameter"
         ]
-        names = [ast.literal_eval(k.value) for call in named for k in call.keywords if k.arg == "name"]
+        names = [ast.literal_eval(k.value) for call in named for k in getattr(call, "keywords", []) if k.arg == "name"]
         for name in ([names[0]] if isinstance(names[0], str) else names[0]) if names else ():
             if name.startswith("--"):
                 found[name[2:]] = _annotated(ast.unparse(parts[0]), ast.unparse(node.annotation))
