@@ -10,6 +10,7 @@ from planner.posterior.fields import FIELDS, from_scale, to_scale, values_of, wi
 from planner.posterior.joint import Joint
 from planner.posterior.measured import LATENCIES, Measured
 from planner.posterior.place import Place
+from planner.posterior.recent import Recent
 from planner.posterior.replica import Replica
 from planner.schema.calibration import Basis, Calibration, Group, Interval
 from planner.schema.efficiency import Efficiencies
@@ -47,11 +48,9 @@ class Posterior:
         """
         if not isinstance(loaded, Efficiencies | Calibration):
             return _Nearest([cls.of(each) for each in loaded]) if len(loaded) > 1 else cls.of(loaded[0])
-        if id(loaded) not in _RECENT:
-            while len(_RECENT) >= _MOST_RECENT:
-                _RECENT.pop(next(iter(_RECENT)))
-            _RECENT[id(loaded)] = cls(loaded.textbook, loaded) if isinstance(loaded, Calibration) else cls(loaded)
-        return _RECENT[id(loaded)]
+        if isinstance(loaded, Calibration):
+            return _RECENT.of(id(loaded), lambda: cls(loaded.textbook, loaded))
+        return _RECENT.of(id(loaded), lambda: cls(loaded))
 
     def efficiencies(self, system: str, backend: str) -> Efficiencies:
         """Return the efficiencies of a backend on a system, as far as either was measured."""
@@ -110,15 +109,11 @@ class Posterior:
     @functools.cached_property
     def measured(self) -> Measured | None:
         """The rows of a calibration; of one with other efficiencies they are the same, and are not read again."""
-        if self.calibration is None:
+        found = self.calibration
+        if found is None:
             return None
-        parts = (self.calibration.rows, self.calibration.ttft, self.calibration.tpot, self.calibration.intervals)
-        key = tuple(map(id, parts))
-        if key not in _READ:
-            while len(_READ) >= _MOST_RECENT:
-                _READ.pop(next(iter(_READ)))
-            _READ[key] = (parts, Measured(self.calibration))
-        return _READ[key][1]
+        parts = (found.rows, found.ttft, found.tpot, found.intervals)
+        return _READ.of(tuple(map(id, parts)), lambda: (parts, Measured(found)))[1]
 
 
 class _Nearest(Posterior):
@@ -172,9 +167,8 @@ def _ordered(parts: Sequence[Beliefs], order: Ints) -> Beliefs:
 
 
 # By identity: a posterior holds on to what it was made from, so an identity that is listed here stays taken.
-_RECENT: dict[int, Posterior] = {}
-_READ: dict[tuple[int, ...], tuple[object, Measured]] = {}  # with what the numbers of the key stand for
-_MOST_RECENT = 4
+_RECENT: Recent[Posterior] = Recent(4)
+_READ: Recent[tuple[object, Measured]] = Recent(4)  # with what the numbers of the key stand for
 
 
 def _beliefs(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from planner.posterior.recent import Recent
 from planner.table import Floats, Ints
 
 _ROOTS = 2  # levels that all others refine: rows that share none of these share nothing
@@ -91,7 +92,7 @@ class Spread:
 
     def __init__(self, process: Process) -> None:
         self.process = process
-        self._near: dict[bytes, Near] = {}
+        self._near: Recent[Near] = Recent(_MOST_NEAR)
 
     def deviation(self, rows: Inputs) -> Floats:
         """Return the standard deviation of the residuals of rows, noise of one measurement included, shape (C,)."""
@@ -117,14 +118,13 @@ class Spread:
 
     def _of(self, rows: Inputs) -> Near:
         """Return the measured rows near some others."""
-        process, roots = self.process, np.unique(rows.keys[:_ROOTS], axis=1)
-        key = roots.tobytes()
-        if key not in self._near:
-            while len(self._near) >= _MOST_NEAR:
-                self._near.pop(next(iter(self._near)))
-            levels = zip(process.rows.keys[:_ROOTS], roots, strict=True)
-            mine = np.nonzero(np.any([np.isin(theirs, wanted) for theirs, wanted in levels], axis=0))[0]
-            known = process.rows.take(mine)
-            inverse = np.linalg.inv(noisy(process.kernel, known, process.precision[mine])).astype(np.float64)
-            self._near[key] = Near(known, inverse)
-        return self._near[key]
+        roots = np.unique(rows.keys[:_ROOTS], axis=1)
+        return self._near.of(roots.tobytes(), lambda: _near(self.process, roots))
+
+
+def _near(process: Process, roots: Ints) -> Near:
+    levels = zip(process.rows.keys[:_ROOTS], roots, strict=True)
+    mine = np.nonzero(np.any([np.isin(theirs, wanted) for theirs, wanted in levels], axis=0))[0]
+    known = process.rows.take(mine)
+    inverse = np.linalg.inv(noisy(process.kernel, known, process.precision[mine])).astype(np.float64)
+    return Near(known, inverse)
