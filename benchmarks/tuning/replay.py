@@ -5,8 +5,8 @@
 A group is all core rows of one model, system and lengths in benchmarks/data/silicon_dev.csv with at least four
 deployments; what is sought is the row of most output tokens per second and device, without a limit and with TPOT
 limits of 15, 25, 50 and 100 ms where these leave some rows and not all. One trial reveals one measured row. The loop is
-that of `planner tune` with a calibration fitted without the group. Needs optuna (and matplotlib for --update-docs,
-which writes docs/reference/tuning-replay.md and its picture). The first run fits for about ten minutes.
+that of `planner tune` with a calibration fitted without the group. --update-docs writes docs/reference/tuning-replay.md
+and its picture. The first run fits for about ten minutes. Needs `pip install -e '.[benchmarks]'`.
 """
 
 import argparse
