@@ -63,7 +63,9 @@ def load_architecture(name: str, folder: Path = Path()) -> Loaded[Architecture]:
     special = load_about(found.folder).formats
     formats = {p: WeightFormats(stored.attention, stored.ffn, stored.experts) for p, stored in special.items()}
     architecture = architecture._replace(
-        formats={**architecture.formats, **formats}, precision=found.precision or architecture.precision
+        formats={**architecture.formats, **formats},
+        precision=found.precision or architecture.precision,
+        block_scaled=(*architecture.block_scaled, *(p for p, stored in special.items() if stored.blocks)),
     )
     shown = name if found.precision or found.keys else found.folder
     return Loaded(architecture, shown, hashlib.sha256(text.encode()).hexdigest())

@@ -197,6 +197,7 @@ def _some_dense(kind: ModelType, config: TransformerConfig) -> tuple[int, ...]:
 class _Own(NamedTuple):
     precision: Precision
     formats: Mapping[Precision, WeightFormats]
+    block_scaled: tuple[Precision, ...] = ()
 
 
 def _own_format(text: _Text, config: TransformerConfig) -> _Own:
@@ -206,7 +207,8 @@ def _own_format(text: _Text, config: TransformerConfig) -> _Own:
             found = read_quantization(written, config.num_hidden_layers, _some_dense(text.kind, config))
         except ValueError as error:
             raise InputError([text.problem("quantization_config", str(error))]) from None
-        return _Own(found.precision, all_formats({found.precision: found.formats}))
+        blocks = (found.precision,) if found.blocks else ()
+        return _Own(found.precision, all_formats({found.precision: found.formats}), blocks)
     key = "dtype" if "dtype" in text.keys else "torch_dtype"  # the newer name, and the older
     dtype = str(text.keys.get(key, ""))
     if dtype not in _DTYPES:

@@ -24,10 +24,11 @@ _ROOTS = ("model.", "language_model.model.", "model.language_model.", "model.dec
 
 
 class Quantization(NamedTuple):
-    """A checkpoint's precision and how it stores its parts."""
+    """A checkpoint's precision and how it stores its parts; ``blocks``: with a scale per block of weights."""
 
     precision: Precision
     formats: WeightFormats
+    blocks: bool
 
 
 def all_formats(special: Mapping[Precision, WeightFormats]) -> dict[Precision, WeightFormats]:
@@ -52,17 +53,26 @@ def read_quantization(written: Any, layers: int, dense_layers: tuple[int, ...]) 
         raise ValueError(f"must be a mapping of fields (got {json.dumps(written)})")
     precision = _precision(written)
     if written.get("quant_method") == "mxfp4":  # of gpt-oss, whose loader converts nothing but the experts
-        return Quantization(precision, WeightFormats("bf16", "bf16", precision))
+        return Quantization(precision, WeightFormats("bf16", "bf16", precision), blocks=True)
     lists = [written.get(key) for key in _LISTS]
     left_out = [str(item) for listed in lists if isinstance(listed, list) for item in listed]
     last = (layers - 1, max(layers - 2, 0))  # two layers, since kinds of attention may alternate
     parts = (_in(last, _ATTENTION), _in(dense_layers, _DENSE) + _in(last, _SHARED), _in(last, _EXPERTS))
     stored: list[Precision] = ["bf16" if _any_left_out(left_out, part) else precision for part in parts]
-    return Quantization(precision, WeightFormats(*stored))
+    return Quantization(precision, WeightFormats(*stored), _in_blocks(written))
 
 
 def _in(layers: tuple[int, ...], names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"layers.{layer}.{name}" for layer in layers for name in names)
+
+
+def _in_blocks(written: Mapping[str, Any]) -> bool:
+    """Tell whether weights have a scale per block: DeepSeek's way to write it, ModelOpt's, compressed-tensors'."""
+    groups = written.get("config_groups")
+    found = [group.get("weights") for group in groups.values()] if isinstance(groups, dict) else []
+    strategies = [weights.get("strategy") for weights in found if isinstance(weights, dict)]
+    named = bool(written.get("weight_block_size")) or written.get("quant_algo") == "FP8_PB_WO"
+    return named or any(strategy == "block" for strategy in strategies)
 
 
 def _precision(written: Mapping[str, Any]) -> Precision:

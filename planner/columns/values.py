@@ -135,7 +135,7 @@ def precision_values(setting: Setting, weight: Ints, kv: Ints) -> dict[str, Floa
     for part, symbol in (("attention", "attention"), ("ffn", "ffn"), ("experts", "expert")):
         names: list[Precision] = [getattr(formats[p], part) if p in formats else p for p in FORMATS]
         columns = np.array([part_values(setting.hardware, setting.efficiencies, name, part) for name in names])
-        narrow = [float(multiplies_in(setting.hardware, name) not in (None, "bf16")) for name in names]
+        narrow = [_narrowed(setting, p, name) for p, name in zip(FORMATS, names, strict=True)]
         values[f"{part}_narrow"] = np.array(narrow)[weight]
         share = {"attention": "projections", "ffn": "ffn", "experts": "experts"}[part]
         values[f"{symbol}_weight_bytes"] = columns[weight, 0]
@@ -145,6 +145,18 @@ def precision_values(setting: Setting, weight: Ints, kv: Ints) -> dict[str, Floa
         if part == "experts":
             values["dispatch_bytes"] = np.array([_sent_bytes(setting, name) for name in names])[weight]
     return values
+
+
+def _narrowed(setting: Setting, precision: Precision, stored: Precision) -> float:
+    """Return the share of products whose activations a kernel of its own narrows.
+
+    Scales of blocks and of tokens are found as the model runs. One scale per matrix is known before, so that the norm
+    ahead of the first of two products narrows as it writes (RMSNorm fusions of vLLM and TensorRT-LLM).
+    """
+    compute = multiplies_in(setting.hardware, stored)
+    if compute in (None, "bf16"):
+        return 0.0
+    return 0.5 if compute == "fp8" and precision not in setting.architecture.block_scaled else 1.0
 
 
 def multiplies_in(hardware: Hardware, precision: Precision) -> Precision | None:

@@ -115,10 +115,10 @@ ffn_weight_bytes = _precision(
 )
 expert_weight_bytes = _precision("expert_weight_bytes", "s_e", "byte", "bytes of one expert weight")
 attention_narrow = _precision(
-    "attention_narrow", "n_a", "1", "1 where attention projections multiply in less than 16 bit, else 0"
+    "attention_narrow", "n_a", "1", "share of attention projections whose activations a kernel of its own narrows"
 )
-ffn_narrow = _precision("ffn_narrow", "n_f", "1", "1 where dense feed-forward products do, else 0")
-experts_narrow = _precision("experts_narrow", "n_e", "1", "1 where the experts' products do, else 0")
+ffn_narrow = _precision("ffn_narrow", "n_f", "1", "that share of dense feed-forward products")
+experts_narrow = _precision("experts_narrow", "n_e", "1", "that share of the experts' products")
 kv_bytes = _precision("kv_bytes", "s_{kv}", "byte", "bytes of one cached key or value")
 index_bytes = _precision("index_bytes", "s_i", "byte", "bytes of one cached indexer key value, scale included")
 state_bytes = _precision("state_bytes", r"s_{\Delta}", "byte", "bytes of one value of a linear-attention state")

@@ -17,11 +17,12 @@ class PublishedParameters(Schema):
 
 
 class CheckpointFormat(Schema):
-    """How a published checkpoint of one precision stores its parts, where not all in that precision."""
+    """How a published checkpoint of one precision stores its parts, where not all in that precision, or in blocks."""
 
     attention: Precision
     ffn: Precision
     experts: Precision
+    blocks: bool = Field(False, description="weights have a scale per block, not one per matrix")
     source: Name
 
 
@@ -42,4 +43,6 @@ class About(Schema):
     active_without_embedding: bool = Field(False, description="the input embedding is left out of the active count")
     total_rounding: Fraction = Field(0.01, description="relative tolerance of the total: 1 %, or as it is rounded")
     active_rounding: Fraction = Field(0.01, description="relative tolerance of the active count, likewise")
-    formats: dict[Precision, CheckpointFormat] = Field({}, description="checkpoints that are not all in one precision")
+    formats: dict[Precision, CheckpointFormat] = Field(
+        {}, description="checkpoints that are not all in one precision, or in blocks"
+    )

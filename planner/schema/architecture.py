@@ -34,6 +34,7 @@ class Architecture(NamedTuple):
     tie_word_embeddings: bool
     formats: Mapping[Precision, WeightFormats]  # of every precision the model may be asked for
     precision: Precision = "bf16"  # of the checkpoint itself
+    block_scaled: tuple[Precision, ...] = ()  # checkpoints of these have a scale per block of weights
     learned_positions: int = 0  # rows of a table of positions; rotary ones need none
     # gqa, sliding, mla and sparse_mla layers
     num_attention_heads: int = 0

@@ -314,6 +314,33 @@ def test_checkpoints_store_their_parts_as_they_say(name, precision, stored):
     assert load_architecture(name).value.formats[precision] == stored
 
 
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("DeepSeek-V3", ("fp8",)),
+        ("Qwen3-32B", ("fp8",)),
+        ("GLM-5", ("fp8",)),
+        ("Llama-3.1-70B", ()),
+        ("gpt-oss-120b", ("fp4",)),
+    ],
+)
+def test_checkpoints_say_whether_scales_are_of_blocks(name, blocks):
+    assert load_architecture(name).value.block_scaled == blocks
+
+
+@pytest.mark.parametrize(
+    ("written", "blocks"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, True),
+        ({"quant_method": "fp8", "activation_scheme": "static"}, False),
+        ({"quant_method": "modelopt", "quant_algo": "FP8_PB_WO"}, True),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, False),
+    ],
+)
+def test_a_scale_per_block_is_read_from_the_configuration(written, blocks, tmp_path):
+    assert with_quantization(tmp_path, "Qwen3-32B", written).block_scaled == (("fp8",) if blocks else ())
+
+
 def with_quantization(tmp_path, name, written):
     data = json.loads((ARCHITECTURES / name / "config.json").read_text(encoding="utf-8"))
     path = tmp_path / "config.json"
