@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import sympy
 
+from planner.columns.values import precision_values
 from planner.costs import symbols as s
 from planner.costs.layers import dense_ffn, gqa, head
 from planner.costs.operators import gemm, norm
 from planner.costs.step import chunk_batch, decode_batch
 from planner.costs.tiles import tiled
 from planner.costs.work import ATTENTION_WEIGHTS, EXPERT_WEIGHTS, FFN_WEIGHTS, ONE, UNQUANTISED
+from planner.schema.precision import FORMATS
 
 TILES = {"tile_rows": 128, "least_tile_rows": 16}
 
@@ -201,3 +203,19 @@ def test_a_query_gate_is_as_wide_as_the_queries(value, one, batch_of):
     assert flops == [2 * 10 * 64 * (64 + 2 * 16), 2 * 10 * 64 * (2 * 64 + 2 * 16)]
     weights = [value(gqa.parameters(), **known, query_gate=gate) for gate in (0, 1)]
     assert weights == [64 * 16 * (2 * 4 + 2), 64 * 16 * (3 * 4 + 2)]
+
+
+@pytest.mark.parametrize(
+    ("model", "hardware", "precision", "share"),
+    [
+        ("Llama-3.1-70B", "h100-sxm", "fp8", 0.5),  # one scale per matrix
+        ("Qwen3-32B", "h100-sxm", "fp8", 1.0),  # blocks of 128
+        ("Llama-3.1-70B", "h100-sxm", "bf16", 0.0),
+        ("Llama-3.1-70B", "a100-80g-sxm", "fp8", 0.0),  # unpacked, so nothing is narrowed
+        ("Llama-3.1-70B", "b200-sxm", "fp4", 1.0),  # blocks of 16
+    ],
+)
+def test_activations_are_narrowed_apart_unless_their_scale_is_known(setting_of, model, hardware, precision, share):
+    weight = np.array([list(FORMATS).index(precision)])
+    found = precision_values(setting_of(model, hardware), weight, weight * 0)
+    assert found["attention_narrow"][0] == found["ffn_narrow"][0] == share
