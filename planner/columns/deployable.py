@@ -7,7 +7,7 @@ import numpy as np
 
 from planner.columns.engine_rules import engine_rules
 from planner.columns.setting import Setting
-from planner.columns.values import multiplies_in
+from planner.columns.values import multiplies
 from planner.schema.precision import FORMATS
 
 # A named deployment says "fp8", and may have scales by channel where the published checkpoint has them by block: rows
@@ -78,13 +78,12 @@ def _experts(setting: Setting, d: Degrees) -> Iterator[str]:
 
 def _formats(setting: Setting, d: Degrees) -> Iterator[str]:
     """Formats that the engine does not serve, or the device does not multiply in."""
-    engine, formats = setting.engine, setting.architecture.formats
+    engine = setting.engine
     if d.weight_precision not in engine.weight_precisions.value:
         served = ", ".join(engine.weight_precisions.value)
         yield f"{engine.name} does not serve weights in {d.weight_precision}; it serves {served}"
     if d.kv_precision not in engine.kv_precisions.value:
         yield f"{engine.name} has no KV cache in {d.kv_precision}; it has {', '.join(engine.kv_precisions.value)}"
     precision = next(name for name in FORMATS if name == d.weight_precision)
-    parts = formats.get(precision, (precision,))
-    if any(multiplies_in(setting.hardware, part) is None for part in parts):
+    if not multiplies(setting.hardware, setting.architecture, precision):
         yield f"{setting.hardware.name} does not multiply in {precision}"

@@ -6,16 +6,9 @@ import numpy as np
 
 from planner.columns.engine_rules import LegalityRule, Values, engine_rules, gigabytes
 from planner.columns.setting import Setting
-from planner.columns.values import multiplies_in
+from planner.columns.values import multiplies
 from planner.schema.precision import FORMATS
 from planner.schema.scenario import Workload
-
-
-def _multiplies(setting: Setting) -> list[bool]:
-    """Whether every part of the model can be multiplied, for each format its weights may be asked for in."""
-    formats = setting.architecture.formats
-    parts = [formats.get(name, (name,)) for name in FORMATS]
-    return [all(multiplies_in(setting.hardware, part) for part in set(names)) for names in parts]
 
 
 def _no_room(s: Setting, v: Values) -> Any:
@@ -65,7 +58,9 @@ DEVICE_RULES: tuple[LegalityRule, ...] = (
     LegalityRule(
         "no_such_arithmetic",
         "the device does not multiply in this precision",
-        lambda s, v: ~np.array(_multiplies(s))[v["weight_precision"].astype(int)],
+        lambda s, v: ~np.array([multiplies(s.hardware, s.architecture, name) for name in FORMATS])[
+            v["weight_precision"].astype(int)
+        ],
         lambda s, v: f"it multiplies in {', '.join(s.hardware.peak_flops)}",
     ),
     LegalityRule(

@@ -170,6 +170,12 @@ def multiplies_in(hardware: Hardware, precision: Precision) -> Precision | None:
     return "bf16" if stored.unpacks else None
 
 
+def multiplies(hardware: Hardware, architecture: Architecture, name: Precision) -> bool:
+    """Tell whether a device can multiply every part of a model whose weights are asked for in a format."""
+    parts = architecture.formats.get(name, (name,))
+    return all(multiplies_in(hardware, part) for part in set(parts))
+
+
 def _sent_bytes(setting: Setting, name: Precision) -> float:
     """Return bytes of an activation on its way to an expert: narrow only where the product takes narrow ones."""
     if multiplies_in(setting.hardware, name) != name:

@@ -65,11 +65,16 @@ def drawn(rng):
     return settings
 
 
+def believed(seed):
+    """Return settings of what times are planned with: measured runs, more or less surely, or efficiencies alone."""
+    return (["confidence=null"], ["confidence=0.5"], ["confidence=0.9"], ["calibration=textbook"])[seed % 4]
+
+
 def random_infeasible(seed):
     """Return the settings and the case of the first scenario of a seed that has no plan, and would if it asked less."""
     rng = random.Random(seed)
     while True:
-        settings = [*drawn(rng), "calibration=textbook"]
+        settings = [*drawn(rng), *believed(seed)]
         case = load_scenario(QUICKSTART, settings)
         fields = [".".join(map(str, r.path)) for r in asked_of(case) if r.binds and not r.leaves_out]
         if not has_a_plan(settings, [], case) and has_a_plan(settings, fields, case):
@@ -87,7 +92,7 @@ def aside(case, field):
     if group == "models":
         served = [w for w in case.scenario.workloads.values() if w.model == name]
         longest = max(w.input_tokens + w.output_tokens for w in served)
-        formats = "[bf16, fp8, int8]"  # of those vLLM serves, what H100, H200 and L40S multiply in
+        formats = "[bf16, fp8, int8, int4, fp4]"  # vLLM serves them all, unpacked where a device cannot multiply in them
         return [f"{field}={longest:.0f} token"] if rest == ["max_model_len"] else [f"{field}={formats}"]
     if rest[:1] == ["slo"]:
         return [f"{field}=null"]

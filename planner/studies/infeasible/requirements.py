@@ -1,5 +1,6 @@
 """What a scenario asks for, one requirement at a time: how each is set aside, loosened, and written."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 from planner import units
 from planner.catalog import AnyCase, Case
 from planner.columns.legality import limits
+from planner.columns.values import multiplies
 from planner.errors import as_written
 from planner.schema.fleet import InventoryItem
 from planner.schema.precision import FORMATS
@@ -245,12 +247,16 @@ def _longest(workload: Workload) -> float:
 
 
 def _formats(case: Case, name: str) -> Iterator[Requirement]:
-    """That weights keep the formats a scenario accepts."""
-    model, own = case.scenario.models[name], case.architectures[name].precision
-    accepted = tuple(model.precisions or (own,))
-    able = {p for use in case.engines for p in use.engine.weight_precisions.value} - set(accepted)
-    able &= {p for hardware in case.hardware.values() for p in hardware.peak_flops}
-    more = tuple(p for p in FORMATS if p in able)
+    """That weights keep the formats a scenario accepts, of those that its engines serve on its devices."""
+    architecture = case.architectures[name]
+    accepted = tuple(case.scenario.models[name].precisions or (architecture.precision,))
+    able = {
+        precision
+        for hardware, use in itertools.product(case.hardware.values(), case.engines)
+        for precision in use.engine.weight_precisions.value
+        if hardware.vendor in use.engine.vendors and multiplies(hardware, architecture, precision)
+    }
+    more = tuple(p for p in FORMATS if p in able and p not in accepted)
     if not more:
         return
     path = ("models", name, "precisions")
