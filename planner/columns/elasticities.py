@@ -3,12 +3,12 @@
 The derivatives are those of the symbolic costs, at the configuration as it is: its load, degrees and limits stay.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.columns.dual import duals, split
 from planner.columns.evaluate import Axes, structure_of, symbol_values
 from planner.columns.mesh import whole_load
 from planner.columns.setting import Setting
@@ -49,8 +49,8 @@ def elasticities(setting: Setting, axes: Axes) -> Slopes:
     values = whole_values(setting, axes)
     symbols = tuple(name for name in differentiable() if name in values)
     with np.errstate(all="ignore"):  # what makes no sense comes out as NaN
-        kernel: Callable[..., Any] = compiled(*structure, setting.role, symbols, across_steps=False)
-        found, slopes = kernel(**values)
+        kernel = compiled(*structure, setting.role)
+        found, slopes = split(kernel(**duals(values, symbols)), len(symbols))
         within = {name: _elasticity(slopes[name], _stacked(values, symbols), found[name]) for name in metrics}
     up, down = (perturbed(setting, values, symbols, 1 + sign * WIDE) for sign in (1, -1))
     with np.errstate(all="ignore"):

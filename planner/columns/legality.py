@@ -58,9 +58,11 @@ DEVICE_RULES: tuple[LegalityRule, ...] = (
     LegalityRule(
         "no_such_arithmetic",
         "the device does not multiply in this precision",
-        lambda s, v: ~np.array([multiplies(s.hardware, s.architecture, name) for name in FORMATS])[
-            v["weight_precision"].astype(int)
-        ],
+        lambda s, v: (
+            ~np.array([multiplies(s.hardware, s.architecture, name) for name in FORMATS])[
+                v["weight_precision"].astype(int)
+            ]
+        ),
         lambda s, v: f"it multiplies in {', '.join(s.hardware.peak_flops)}",
     ),
     LegalityRule(

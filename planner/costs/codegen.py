@@ -4,7 +4,6 @@ import sympy
 from sympy.printing.numpy import NumPyPrinter
 
 from planner.costs.symbols import ARGUMENTS
-from planner.costs.tiles import Tiled
 from planner.costs.work import Expressions
 from planner.errors import InternalError
 
@@ -57,14 +56,14 @@ def source(expressions: Expressions) -> str:
     return "\n".join([*lines, f"    return {{{pairs}}}", ""])
 
 
-def gradient_source(expressions: Expressions, wrt: tuple[str, ...], *, across_steps: bool = True) -> str:
+def gradient_source(expressions: Expressions, wrt: tuple[str, ...]) -> str:
     """Return the source of ``kernel(*, <symbols>, **others) -> (figures, slopes)``.
 
     ``slopes`` holds, for each figure, its derivatives by the symbols ``wrt``, stacked along a first axis in their
     order. SymPy differentiates every intermediate result by those it is made of, and the chain rule runs along with
     the values (forward mode; Griewank and Walther, Evaluating Derivatives, ch. 3): the code grows with the expressions,
-    not with the number of derivatives. ``across_steps``: rows in tiles have the slope of their staircase; otherwise
-    that of the step they are on, which is none.
+    not with the number of derivatives. Rows in tiles have the slope of their staircase; ``columns.dual`` has that of
+    the step they are on, which is none.
 
     Raises:
         InternalError: as ``source``.
@@ -75,9 +74,8 @@ def gradient_source(expressions: Expressions, wrt: tuple[str, ...], *, across_st
     lines = [*_SLOPE_HEAD, f"def kernel({_signature(steps)}**others):"]
     lines += [f"    _unit = numpy.eye({len(wrt)})[:, :, None]"]
     active = {symbol: f"_unit[{wrt.index(symbol.name)}]" for symbol in needed if symbol.name in wrt}
-    for symbol, written in steps:
-        lines.append(f"    {symbol} = {printer.doprint(written)}")
-        expr = written if across_steps else written.replace(Tiled, lambda *args: Tiled(*args).expanded())
+    for symbol, expr in steps:
+        lines.append(f"    {symbol} = {printer.doprint(expr)}")
         parts = [(_slope(expr, by), seed) for by, seed in _sorted(active) if by in expr.free_symbols]
         terms = [f"finite({printer.doprint(slope)}) * {seed}" for slope, seed in parts if slope != 0]
         if terms:

@@ -31,8 +31,6 @@ def compiled(
     device: str,
     role: str = "mixed",
     wrt: tuple[str, ...] = (),
-    *,
-    across_steps: bool = True,
 ) -> Kernel:
     """Return the cost function of a structure for a role: mixed (or its bounds), prefill, decode, or for a transfer.
 
@@ -44,9 +42,9 @@ def compiled(
     Raises:
         InternalError: the expressions hold a symbol the table does not define.
     """
-    slopes = (hashlib.sha256(f"{','.join(wrt)}{across_steps}".encode()).hexdigest()[:8],) if wrt else ()
+    slopes = (hashlib.sha256(",".join(wrt).encode()).hexdigest()[:8],) if wrt else ()
     name = "_".join(("costs", role, *slopes, *attention, *ffn, device))
-    kernel: Kernel = _code(name, lambda: _generate(attention, ffn, device, role, wrt, across_steps=across_steps))
+    kernel: Kernel = _code(name, lambda: _generate(attention, ffn, device, role, wrt))
     return kernel
 
 
@@ -143,15 +141,7 @@ def _execute(source: str, wanted: str = "kernel") -> Any:
     return namespace[wanted]
 
 
-def _generate(
-    attention: tuple[str, ...],
-    ffn: tuple[str, ...],
-    device: str,
-    role: str,
-    wrt: tuple[str, ...],
-    *,
-    across_steps: bool,
-) -> str:
+def _generate(attention: tuple[str, ...], ffn: tuple[str, ...], device: str, role: str, wrt: tuple[str, ...]) -> str:
     """Return Python source of the cost function (imports SymPy: a cold run only)."""
     from planner.costs import budget, closed_loop, closed_network, codegen, disaggregated, serving
     from planner.costs.structure import Structure
@@ -169,4 +159,4 @@ def _generate(
         "budget_decode": budget.decode_expressions,
     }
     wanted = expressions[role](Structure(attention, ffn, device))
-    return codegen.gradient_source(wanted, wrt, across_steps=across_steps) if wrt else codegen.source(wanted)
+    return codegen.gradient_source(wanted, wrt) if wrt else codegen.source(wanted)

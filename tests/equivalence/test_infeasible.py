@@ -92,7 +92,7 @@ def aside(case, field):
     if group == "models":
         served = [w for w in case.scenario.workloads.values() if w.model == name]
         longest = max(w.input_tokens + w.output_tokens for w in served)
-        formats = "[bf16, fp8, int8, int4, fp4]"  # vLLM serves them all, unpacked where a device cannot multiply in them
+        formats = "[bf16, fp8, int8, int4, fp4]"  # vLLM serves all, unpacked where a device does not multiply in them
         return [f"{field}={longest:.0f} token"] if rest == ["max_model_len"] else [f"{field}={formats}"]
     if rest[:1] == ["slo"]:
         return [f"{field}=null"]
@@ -152,7 +152,7 @@ def test_conflicts_are_irreducible_and_relaxations_solve(seed):
         assert solves([*settings, *relaxation.settings])
 
 
-@pytest.mark.parametrize("seed", range(0, EXAMPLES, 10))
+@pytest.mark.parametrize("seed", range(0, EXAMPLES, 9))
 def test_nothing_smaller_than_a_relaxation_solves(seed):
     settings, case = random_infeasible(seed)
     found = infeasible(case)
