@@ -116,14 +116,15 @@ def _signature(steps: list[tuple[sympy.Symbol, sympy.Expr]]) -> str:
 
 def _ordered(steps: list[tuple[sympy.Symbol, sympy.Expr]]) -> list[tuple[sympy.Symbol, sympy.Expr]]:
     """Put assignments into an order in which each uses only arguments and what was assigned before it."""
+    needs = {symbol: {str(other) for other in expr.free_symbols} for symbol, expr in steps}
     known, waiting, ordered = set(ARGUMENTS), list(steps), []
     while waiting:
-        ready = [step for step in waiting if {str(symbol) for symbol in step[1].free_symbols} <= known]
+        ready = [step for step in waiting if needs[step[0]] <= known]
         if not ready:
-            missing = {str(symbol) for _, expr in waiting for symbol in expr.free_symbols} - known
+            missing = set().union(*(needs[symbol] for symbol, _ in waiting)) - known
             msg = f"symbols without an entry in the table: {', '.join(sorted(missing))}"
             raise InternalError(msg)
         ordered += ready
         known |= {str(symbol) for symbol, _ in ready}
-        waiting = [step for step in waiting if step not in ready]
+        waiting = [step for step in waiting if str(step[0]) not in known]
     return ordered

@@ -20,6 +20,9 @@ import platformdirs
 
 from planner.errors import InternalError
 
+# Where a role was just compiled, its budget is next: who finds a plan asks where its time goes, without SymPy then.
+_FOLLOWING = {"mixed": "budget_mixed", "prefill": "budget_prefill", "decode": "budget_decode"}
+
 Arrays = dict[str, Any]
 Kernel = Callable[..., Arrays]
 
@@ -44,7 +47,14 @@ def compiled(
     """
     slopes = (hashlib.sha256(",".join(wrt).encode()).hexdigest()[:8],) if wrt else ()
     name = "_".join(("costs", role, *slopes, *attention, *ffn, device))
-    kernel: Kernel = _code(name, lambda: _generate(attention, ffn, device, role, wrt))
+
+    def generate() -> str:
+        if not wrt and role in _FOLLOWING:
+            compiled(attention, ffn, device, _FOLLOWING[role])
+            meanings()
+        return _generate(attention, ffn, device, role, wrt)
+
+    kernel: Kernel = _code(name, generate)
     return kernel
 
 

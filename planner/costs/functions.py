@@ -79,4 +79,5 @@ def both(left: sympy.Expr, right: sympy.Expr) -> sympy.Expr:
     """Combine two times that overlap: (x³ + y³)^⅓ is within 26 % of max(x, y) and equals it far from the ridge."""
     if left == 0 or right == 0:
         return cast("sympy.Expr", left + right)
-    return sympy.cbrt(left**3 + right**3)
+    # Unevaluated, SymPy asks no questions about the sum: a fifth of the time to compile a structure.
+    return sympy.Pow(left**3 + right**3, sympy.Rational(1, 3), evaluate=False)
