@@ -198,10 +198,15 @@ from planner import load_scenario, solve
 report = solve(load_scenario({str(QUICKSTART)!r}))
 print("sympy" in sys.modules, repr(report.plan.objective.value))
 """
+EXPLAIN = f"""{SOLVE}
+from planner.studies.explain import explain
+explain(report.plan)
+print("sympy" in sys.modules)
+"""
 KERNEL = """
 import sys
 from planner.costs.compile import compiled
-compiled(("gqa",), ("dense",), "roofline")
+compiled(("gqa",), ("dense",), "roofline", "bounds")
 print("sympy" in sys.modules)
 """
 
@@ -236,8 +241,10 @@ def test_a_cold_run_generates_and_a_warm_run_never_imports_sympy(tmp_path):
     assert cold[1] == warm[1]
     assert float(warm[1]) > 0
     assert files(folder) == written
-    roles = sorted(name.split("_")[1] for name in written if name.endswith(".py"))
-    assert roles == ["bounds", "decode", "mixed", "prefill", "transfer"]
+    assert run(EXPLAIN, folder)[-1] == "False"
+    roles = {name.removeprefix("costs_").split("_gqa")[0] for name in written if name.startswith("costs")}
+    explained = {f"budget_{role}" for role in ("mixed", "prefill", "decode")}
+    assert roles == {"bounds", "decode", "mixed", "prefill", "transfer"} | explained
     assert {Path(name).suffix for name in written} == {".py", ".pyc"}
     assert not folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
