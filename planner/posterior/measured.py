@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ class Measured:
             )
             for name, kernel in (("ttft", calibration.ttft), ("tpot", calibration.tpot))
         }
-        self._by_clients: dict[Hashable, tuple[Floats, Floats]] = {}
+        self._by_clients: dict[Hashable, Floats] = {}
         self._spreads = {name: Spread(process) for name, process in self.processes.items()}
 
     def expected(self, latency: str, places: Sequence[Place]) -> Floats:
@@ -74,17 +74,16 @@ class Measured:
         known: Sequence[dict[str, int]] = [{} for _ in self.known] if alone else self.known
         return np.hypot(self._spreads[latency].deviation(inputs_of(places, known)), beyond)
 
-    def by_clients(self, latency: str, place: Place) -> tuple[Floats, Floats]:
-        """Return expected logarithms at a place and their deviations at ``CLIENTS``, beyond measured loads or not.
+    def by_clients(self, latency: str, place: Place) -> Floats:
+        """Return expected logarithms at a place and ``CLIENTS``, beyond measured loads or not.
 
         They are remembered: of the places that a plan searches, nothing measured tells most apart.
         """
-        key = (latency, self.named(place), place.isl, place.osl)
-        if key not in self._by_clients:
-            places = [place._replace(concurrency=float(each)) for each in CLIENTS]
-            inputs = inputs_of(places, self.known)
-            self._by_clients[key] = self.expected(latency, places), self._spreads[latency].deviation(inputs)
-        return self._by_clients[key]
+        return self._remembered(("expected", latency), place, lambda rows: mean(self.processes[latency], rows))
+
+    def spread_by_clients(self, latency: str, place: Place) -> Floats:
+        """Return the standard deviations of the same; they take longer."""
+        return self._remembered(("spread", latency), place, self._spreads[latency].deviation)
 
     def together(self, places: Sequence[Place]) -> Joint:
         """Return what is left of both latencies at places, with a part of each place's own."""
@@ -116,6 +115,13 @@ class Measured:
     def fewest(self) -> float:
         """The fewest clients that were measured."""
         return float(2 ** self.least[0])
+
+    def _remembered(self, what: Hashable, place: Place, worked_out: Callable[[Inputs], Floats]) -> Floats:
+        key = (what, self.named(place), place.isl, place.osl)
+        if key not in self._by_clients:
+            places = [place._replace(concurrency=float(each)) for each in CLIENTS]
+            self._by_clients[key] = worked_out(inputs_of(places, self.known))
+        return self._by_clients[key]
 
     def _nearest(self, place: Place, *, apart: bool) -> tuple[Basis, Interval]:
         pair, _, _, here, _, deployment = place.keys

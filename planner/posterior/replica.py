@@ -112,11 +112,13 @@ class Replica:
         self, latency: str, place: Place, supports: Sequence[Support], shares: Sequence[float], *, stated: bool
     ) -> Floats:
         """Return logarithms at ``CLIENTS``; where no confidence was stated, both latencies are as unsure as steps."""
-        expected, _ = self.measured.by_clients(latency, place)
         sure = latency if stated and self.role == "mixed" else "tpot"
-        _, deviation = self.measured.by_clients(sure, place)
+        asked = np.array(
+            [quantile(getattr(s.interval, sure), share) for s, share in zip(supports, shares, strict=True)]
+        )
+        centre = self.measured.by_clients(latency, place) if self.role == "mixed" else np.zeros(len(CLIENTS))
+        if not asked.any():
+            return centre
         beyond = np.array([support.doublings for support in supports]) * self.measured.intervals.beyond
-        asked = [quantile(getattr(s.interval, sure), share) for s, share in zip(supports, shares, strict=True)]
-        centre = expected if self.role == "mixed" else 0.0
-        found: Floats = centre + np.array(asked) * np.hypot(deviation, beyond)
+        found: Floats = centre + asked * np.hypot(self.measured.spread_by_clients(sure, place), beyond)
         return found
