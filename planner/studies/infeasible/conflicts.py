@@ -36,26 +36,40 @@ def changed(case: AnyCase, change: Change) -> AnyCase:
 def conflicts(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> list[tuple[Requirement, ...]]:
     """Return sets of requirements that cannot hold together while any fewer of each can, with no member in common.
 
-    Each is found by deletion (Chinneck and Dravnieks, ORSA Journal on Computing 3(2), 1991): what can be set aside
-    while the rest still conflicts is no part of the set. None where the case conflicts without any of them.
+    Those that come last are kept in a set rather than those that come first. None where the case conflicts without any
+    of them.
     """
     found: list[tuple[Requirement, ...]] = []
     gone: list[Requirement] = []
     left = list(asked)
     while left and not solves(without(case, gone)):
-        aside = list(gone)
-        members = []
-        for requirement in left:
-            if solves(without(case, [*aside, requirement])):
-                members.append(requirement)
-            else:
-                aside.append(requirement)
-        if not members:
+        if not solves(without(case, [*gone, *left])):
             return found
-        found.append(tuple(members))
+        members = _irreducible(without(case, gone), left, solves)
+        found.append(members)
         gone += members
         left = [requirement for requirement in left if requirement not in members]
     return found
+
+
+def _irreducible(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> tuple[Requirement, ...]:
+    """Return requirements that conflict while any fewer of them do not, of some that do.
+
+    Halves are set aside at once: what the rest conflicts without holds no member, however many it has (QuickXplain:
+    Junker, AAAI 2004).
+    """
+
+    def members(kept: Sequence[Requirement], among: Sequence[Requirement], *, more: bool) -> tuple[Requirement, ...]:
+        """Return those among some that conflict with what is kept; ``more``: more of it than where they last did."""
+        if more and not solves(without(case, [requirement for requirement in asked if requirement not in kept])):
+            return ()
+        if len(among) == 1:
+            return tuple(among)
+        first, last = among[: len(among) // 2], among[len(among) // 2 :]
+        needed = members([*kept, *last], first, more=True)
+        return (*needed, *members([*kept, *needed], last, more=bool(needed)))
+
+    return members((), asked, more=False)
 
 
 def correction(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> tuple[Requirement, ...]:

@@ -1,6 +1,6 @@
 """Whether a case has a plan at all: columns are priced once, without limits, and looked at under whatever is asked."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Feasibility:
     def __init__(self) -> None:
         self.undecided = 0
         self._tables: dict[Hashable, ColumnTable] = {}
+        self._first: dict[Hashable, Setting] = {}
         self._known: dict[str, bool] = {}
 
     def __call__(self, case: AnyCase) -> bool:
@@ -41,23 +42,31 @@ class Feasibility:
     def _solves(self, case: AnyCase) -> bool:
         if not isinstance(case, Case):
             return self._found(case, listed_reduced(listed_problem(case)._replace(goals=[])))
-        problem = self._problem(case)
-        if problem is None:
-            return False
-        best = best_of_size(problem)
-        alone = best.take(np.nonzero(best.where(role="mixed"))[0])
-        if self._found(case, problem._replace(table=alone)):
+        every = settings(case)
+        mixed = [setting for setting in every if setting.role == "mixed"]
+        known = [self._known_part(setting) for setting in mixed]
+        if all(known) and self._alone(case, [table for table in known if table]):
+            return True
+        if self._alone(case, [self._table(setting) for setting in mixed]):
             return True
         # Pairs take long to look at, so first as if any two parts made one, at once.
-        if len(alone) == len(best) or not self._found(case, problem._replace(table=best, routes=every_pair(best))):
+        problem = self._problem(case, [self._table(setting) for setting in every])
+        if problem is None or bool(np.all(problem.table.where(role="mixed"))):
+            return False
+        best = best_of_size(problem)
+        if not self._found(case, problem._replace(table=best, routes=every_pair(best))):
             return False
         return self._found(case, reduced(case, problem))
 
-    def _problem(self, case: Case) -> PlanningProblem | None:
-        """Return the problem over all columns, without goals; None where a workload has no column."""
+    def _alone(self, case: Case, tables: Sequence[ColumnTable]) -> bool:
+        """Tell whether replicas that work alone are enough."""
+        problem = self._problem(case, tables)
+        return problem is not None and self._found(case, problem._replace(table=best_of_size(problem)))
+
+    def _problem(self, case: Case, tables: Sequence[ColumnTable]) -> PlanningProblem | None:
+        """Return the problem over all columns of tables, without goals; None where a workload has no column."""
         workloads = case.scenario.workloads
-        table = merged([self._table(setting) for setting in settings(case)])
-        kept = under_limits(table, {name: limits(workload) for name, workload in workloads.items()})
+        kept = under_limits(merged(tables), {name: limits(workload) for name, workload in workloads.items()})
         problem = planning_problem(case, kept)._replace(goals=[])
         able = np.ones(len(kept), dtype=bool)
         each = {"devices": np.ones(len(kept)), "cost": kept.figures["price"], "power": kept.figures["power"]}
@@ -74,12 +83,19 @@ class Feasibility:
         return self._found(case, reduced(case, problem._replace(goals=[])))
 
     def _table(self, setting: Setting) -> ColumnTable:
-        workload = setting.workload.model_copy(update={"slo": Slo(), "requests": _ANY})
-        free = setting._replace(workload=workload)
-        key = (free.pool, free.item, free.workload, free.model, free.search, free.max_model_len)
-        if key not in self._tables:
-            self._tables[key] = setting_table(free)
-        return self._tables[key]
+        free = _without_limits(setting)
+        if _key(free) not in self._tables:
+            self._tables[_key(free)] = setting_table(free)
+            self._first.setdefault((free.pool, free.workload), free)
+        return self._tables[_key(free)]
+
+    def _known_part(self, setting: Setting) -> ColumnTable | None:
+        """Return the columns that were priced first, where those of a wider setting, not priced yet, hold them all."""
+        free = _without_limits(setting)
+        first = self._first.get((free.pool, free.workload))
+        if first is None or _key(free) in self._tables or not _covers(free, first):
+            return None
+        return self._tables[_key(first)]
 
     def _found(self, case: AnyCase, small: PlanningProblem) -> bool:
         """Tell whether a problem, once reduced, has any solution."""
@@ -89,3 +105,25 @@ class Feasibility:
         result = solver_named(options.name).solve(milp.with_objective(anything), options.time_limit, 0.0)
         self.undecided += result.point is None and result.termination.reason == "stopped"
         return result.point is not None
+
+
+def _without_limits(setting: Setting) -> Setting:
+    return setting._replace(workload=setting.workload.model_copy(update={"slo": Slo(), "requests": _ANY}))
+
+
+def _key(setting: Setting) -> Hashable:
+    """Return what decides the columns of a setting within one scenario."""
+    return (setting.pool, setting.item, setting.workload, setting.model, setting.search, setting.max_model_len)
+
+
+def _covers(wide: Setting, narrow: Setting) -> bool:
+    """Tell whether all columns of one setting are columns of another of the same pool and workload."""
+    own = (wide.architecture.precision,)
+    formats = [set((setting.model.precisions if setting.model else None) or own) for setting in (wide, narrow)]
+    searched = [setting.search.model_dump(exclude_none=True).items() for setting in (wide, narrow)]
+    return (
+        formats[0] >= formats[1]
+        and sum(wide.nodes) >= sum(narrow.nodes)
+        and wide.max_model_len <= narrow.max_model_len
+        and all(item in searched[1] for item in searched[0])
+    )
