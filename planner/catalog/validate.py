@@ -2,6 +2,7 @@
 
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -105,11 +106,17 @@ def _written(data: Any, loc: Loc) -> Loc:
 
 
 def _message(model: type[BaseModel], loc: Loc, detail: ErrorDetails) -> str:
+    unknown = detail["type"] == "extra_forbidden"
+    return in_words(detail, _fields_at(model, loc[:-1]) if unknown else ())
+
+
+def in_words(detail: ErrorDetails, known: Iterable[str]) -> str:
+    """Say what is wrong and what would be right; ``known``: the fields that there are beside one that is unknown."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "missing":
         return "is required"
     if kind == "extra_forbidden":
-        return f"unknown field; {did_you_mean(str(loc[-1]), _fields_at(model, loc[:-1]))}"
+        return f"unknown field; {did_you_mean(str(detail['loc'][-1]), known)}"
     if kind == "value_error":
         return str(context["error"])
     got = f"(got {as_written(detail['input'])})"

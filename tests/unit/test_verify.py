@@ -581,15 +581,21 @@ def lost(field):
         pytest.param(
             lambda plan: json.dumps({**plan, "schema_version": 2}), ": schema_version: must be 1 ", id="later"
         ),
-        pytest.param(lost("objective"), ": objective: field required", id="no-objective"),
-        pytest.param(lost("deployments.0.tp"), ": deployments.0.tp: field required", id="no-tp"),
+        pytest.param(lost("objective"), ":1:1: objective: is required", id="no-objective"),
+        pytest.param(lost("deployments.0.tp"), ": deployments.0.tp: is required", id="no-tp"),
         pytest.param(
-            lambda plan: json.dumps(altered(plan, "deployments.0.tp", 2.5)), ": deployments.0.tp: ", id="half"
+            lambda plan: json.dumps(altered(plan, "deployments.0.tp", 2.5)),
+            ": deployments.0.tp: must be a whole number (got 2.5)",
+            id="half",
         ),
         pytest.param(
-            lambda plan: json.dumps(altered(plan, "termination.reason", "best")), ": termination.reason: ", id="reason"
+            lambda plan: json.dumps(altered(plan, "termination.reason", "best")),
+            ": termination.reason: must be one of",
+            id="reason",
         ),
-        pytest.param(lambda plan: json.dumps({**plan, "colour": "red"}), ": colour: ", id="unknown-field"),
+        pytest.param(
+            lambda plan: json.dumps({**plan, "colour": "red"}), ": colour: unknown field; known: ", id="unknown-field"
+        ),
         *(
             pytest.param(
                 lambda plan, place=place, value=value: json.dumps(altered(plan, place, value)), f": {place}: ", id=id

@@ -45,15 +45,17 @@ def conflicts(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> list
     while left and not solves(without(case, gone)):
         if not solves(without(case, [*gone, *left])):
             return found
-        members = _irreducible(without(case, gone), left, solves)
+        members = _irreducible(case, gone, left, solves)
         found.append(members)
         gone += members
         left = [requirement for requirement in left if requirement not in members]
     return found
 
 
-def _irreducible(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> tuple[Requirement, ...]:
-    """Return requirements that conflict while any fewer of them do not, of some that do.
+def _irreducible(
+    case: AnyCase, gone: Sequence[Requirement], asked: Sequence[Requirement], solves: Test
+) -> tuple[Requirement, ...]:
+    """Return requirements that conflict while any fewer of them do not, of some that do; ``gone``: not asked any more.
 
     Halves are set aside at once: what the rest conflicts without holds no member, however many it has (QuickXplain:
     Junker, AAAI 2004).
@@ -61,7 +63,8 @@ def _irreducible(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> t
 
     def members(kept: Sequence[Requirement], among: Sequence[Requirement], *, more: bool) -> tuple[Requirement, ...]:
         """Return those among some that conflict with what is kept; ``more``: more of it than where they last did."""
-        if more and not solves(without(case, [requirement for requirement in asked if requirement not in kept])):
+        aside = [requirement for requirement in asked if requirement not in kept]
+        if more and not solves(without(case, [*gone, *aside])):
             return ()
         if len(among) == 1:
             return tuple(among)
