@@ -33,7 +33,15 @@ LOAD = ("mean_running", "prefill_utilisation", "max_num_batched_tokens")
 AXES = (*STRUCTURE, *LOAD)
 DECIDED = (*AXES, "max_num_seqs")  # what a column fixes: the searched values and the limit that follows
 POLICIES = ("mixed_chunked", "separate_chunked", "separate_whole", "mixed_whole")
-RESOURCES = ("compute", "vector", "hbm_bandwidth", "link_bandwidth", "latency", "host")
+RESOURCE_NAMES = {  # in words
+    "compute": "compute",
+    "vector": "element-wise work",
+    "hbm_bandwidth": "memory bandwidth",
+    "link_bandwidth": "links",
+    "latency": "launch and link latency",
+    "host": "host",
+}
+RESOURCES = tuple(RESOURCE_NAMES)
 FIGURES = (
     "devices", "rate", "ttft", "tpot", "itl", "in_flight", "attention_share", "batch_efficiency",
     "cache_use", "preempts", "swaps", "prompt_seconds", "hold_seconds", "ttft_allotted",

@@ -25,6 +25,8 @@ def infeasible(
     """Say which requirements of a scenario cannot hold together, and the least change that would give it a plan.
 
     Every change was solved again. Times are exact to four digits, lengths to two.
+
+    Exit codes: 0 explained, or nothing is missing, 2 bad input.
     """
     from planner import yaml_io
     from planner.catalog import find_scenario, load_scenario

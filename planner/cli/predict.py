@@ -28,6 +28,8 @@ def predict(
 
     Without --out the predictions are printed. A row that cannot be expressed is refused with a reason; the others are
     predicted.
+
+    Exit codes: 0 every row was answered or refused, 2 bad input.
     """
     from planner import yaml_io
     from planner.catalog import load_calibration

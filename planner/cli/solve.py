@@ -1,5 +1,7 @@
 """`planner solve`: from a scenario to a proven plan."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +47,14 @@ def solve(
             typer.echo(text, nl=False)
         else:
             typer.echo(report_text(report), nl=False)
+            if report.plan.termination.reason == "infeasible":
+                typer.echo(f"next: `{_asking_why(scenario, settings or ())}` says what conflicts and what would do")
     if report.plan.deployments:
         raise typer.Exit(EXIT_PLAN)
     infeasible = report.plan.termination.reason == "infeasible"
     raise typer.Exit(EXIT_INFEASIBLE if infeasible else EXIT_NO_PLAN)
+
+
+def _asking_why(scenario: Path, settings: Sequence[str]) -> str:
+    changed = [part for setting in settings for part in ("--set", setting)]
+    return shlex.join(["planner", "infeasible", str(scenario), *changed])

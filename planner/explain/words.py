@@ -15,17 +15,9 @@ from planner.explanation import (
     WhyNot,
 )
 from planner.plan import AnyDeployment, Deployment, Plan
+from planner.table import RESOURCE_NAMES
 from planner.text import Block, Lines, Table, figure, scaled
 
-RESOURCES = {
-    "compute": "compute",
-    "vector": "element-wise work",
-    "hbm_bandwidth": "memory bandwidth",
-    "link_bandwidth": "links",
-    "latency": "launch and link latency",
-    "host": "host",
-    "memory_capacity": "memory capacity",
-}
 _METRICS = {"rate": "request/s", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}
 _STOPS = {
     "ttft": "the TTFT limit",
@@ -94,7 +86,7 @@ def plan_words(plan: Plan, *, settings: bool = False) -> str:
 
 def resource(name: str) -> str:
     """Return what people call a resource or a part of a step."""
-    return RESOURCES.get(name, name.replace("_", " "))
+    return RESOURCE_NAMES.get(name, name.replace("_", " "))
 
 
 def _words(d: AnyDeployment, *, settings: bool) -> str:

@@ -5,20 +5,11 @@ from collections.abc import Iterator
 from planner.plan import AnyDeployment, Deployment, ObjectiveValue, Plan
 from planner.report import Limit, Report
 from planner.schema.calibration import MEDIAN
+from planner.table import RESOURCE_NAMES
 from planner.text import aligned, figure, grouped
 
 _GB = 1e9
 _LEFT = ("deployment", "inventory", "bound by")
-_BOUND = {
-    "compute": "compute",
-    "vector": "element-wise work",
-    "hbm_bandwidth": "memory bandwidth",
-    "link_bandwidth": "links",
-    "latency": "launch and link latency",
-    "host": "host",
-}
-
-
 _NEAREST = {
     "deployment": "this deployment was measured",
     "system+backend": "{d.engine.name} on {d.hardware} was measured, this deployment was not",
@@ -35,7 +26,13 @@ def report_text(report: Report) -> str:
         if plan.termination.reason == "infeasible":
             lines += ["", *_named("left out", _left_out(report))]
     else:
-        lines = [f"{plan.scenario.name}: {headline(plan)}", "", *_deployments(plan), "", *_facts(report)]
+        lines = [
+            f"{plan.scenario.name}: {headline(plan)}{_chance(report)}",
+            "",
+            *_deployments(plan),
+            "",
+            *_facts(report),
+        ]
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes), ""])
 
 
@@ -43,6 +40,14 @@ def headline(plan: Plan) -> str:
     """Return a plan in one line."""
     parts = [f"{d.replicas} × {_what(d)}" for d in plan.deployments]
     return f"{figure(plan.predicted.requests_per_s)} request/s with " + " and ".join(parts)
+
+
+def _chance(report: Report) -> str:
+    """Say how surely the limits hold: no more surely than the one that is least sure."""
+    held = [limit.held for limit in report.limits if limit.held is not None]
+    if not held:
+        return ""
+    return f"; {'each limit held by at least' if len(held) > 1 else 'its limit held by'} {min(held):.0%} of such plans"
 
 
 def _what(d: AnyDeployment) -> str:
@@ -104,7 +109,7 @@ def _priced(deployments: list[Deployment]) -> list[str]:
 
 def _bound(d: Deployment) -> str:
     engine = "" if d.bound_by_engine == d.bound_by else f" ({d.bound_by_engine})"
-    return f"{_BOUND[d.bound_by]}{engine} {d.time_share[d.bound_by]:.0%}"
+    return f"{RESOURCE_NAMES[d.bound_by]}{engine} {d.time_share[d.bound_by]:.0%}"
 
 
 def _attention(d: Deployment, *, several: bool) -> str:

@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING
 
 from planner.explanation import DeploymentExplained, Explanation, Part, Roofline, RooflinePoint
 from planner.exporters.plots.style import BLUE, GREEN, GREY, MARKERS, ORANGE, PALETTE, PURPLE, RED, drawn, titled
+from planner.table import RESOURCE_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_RESOURCES = {
-    "compute": ("compute", BLUE),
-    "vector": ("element-wise work", GREEN),
-    "hbm_bandwidth": ("memory bandwidth", ORANGE),
-    "link_bandwidth": ("links", PURPLE),
-    "latency": ("launch and link latency", RED),
-}
+_COLOURS = {"compute": BLUE, "vector": GREEN, "hbm_bandwidth": ORANGE, "link_bandwidth": PURPLE, "latency": RED}
 _OTHER = ("host, drafts and the rest", GREY)
 _HATCH = "///"
 _BARS = 12  # operators of their own; what is left is one bar
@@ -60,8 +55,8 @@ def _budget(d: DeploymentExplained, folder: Path) -> list[Path]:
         axes.margins(x=0.1)
         titled(axes, f"{d.name}: where the average step of {d.step_ms:.1f} ms goes", "time in the average step [ms]")
         present = {part.bound_by for _, parts in bars for part in parts}
-        kinds = [pair for resource, pair in _RESOURCES.items() if resource in present]
-        kinds += [_OTHER] if present - set(_RESOURCES) else []
+        kinds = [(RESOURCE_NAMES[name], colour) for name, colour in _COLOURS.items() if name in present]
+        kinds += [_OTHER] if present - set(_COLOURS) else []
         handles = [Patch(color=colour, label=label) for label, colour in kinds]
         if {"decode", "prompt"} <= set(d.steps):
             handles.append(Patch(facecolor=GREY, edgecolor="white", hatch=_HATCH, label="in steps without prompts"))
@@ -84,7 +79,7 @@ def _bars(parts: Sequence[Part]) -> list[tuple[str, list[Part]]]:
 
 
 def _colour(part: Part) -> str:
-    return _RESOURCES.get(part.bound_by, _OTHER)[1]
+    return _COLOURS.get(part.bound_by, GREY)
 
 
 def _roofline(d: DeploymentExplained, folder: Path) -> list[Path]:
