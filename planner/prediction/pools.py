@@ -22,7 +22,9 @@ from planner.prediction.named import (
     place_of,
     setting_of,
 )
-from planner.prediction.prediction import Prediction, believed, modelled, refused
+from planner.prediction.prediction import Prediction, believed, modelled, refused, saturated
+
+_BUSY = 2.0  # prompts at a rank on average: it is hardly ever idle, and sets the rate
 
 
 class _Legal(NamedTuple):
@@ -111,14 +113,21 @@ def _together(members: Sequence[_Legal], posterior: Posterior) -> list[Predictio
     clients = array(row.decode.concurrency for row in rows)
     lockstep = array(row.decode.lockstep for row in rows)
     found, prompts = closed_network(prefill, decode, separate, clients, lockstep)
-    parts = zip(rows, found.ttft, found.tpot, found.admitted, prompts, strict=True)
-    return [_answer(row, float(ttft), float(tpot), float(a), float(p)) for row, ttft, tpot, a, p in parts]
+    parts = zip(rows, found.ttft, found.tpot, found.running, found.admitted, prompts, strict=True)
+    return [_answer(row, *(float(part) for part in of_row)) for row, *of_row in parts]
 
 
-def _answer(row: PooledRow, ttft: float, tpot: float, admitted: float, prompts: float) -> Prediction:
+def _answer(row: PooledRow, ttft: float, tpot: float, running: float, admitted: float, prompts: float) -> Prediction:
+    """Return what is modelled of a row: its times [s], and requests of a decode replica and prompts of a rank."""
     for side, room in zip(SIDES, (prompts, admitted), strict=True):
         if room < 1:
             return refused(row.id, f"{side}: weights and buffers leave no room for one request")
     if not np.isfinite(ttft + tpot):
         return refused(row.id, "prefill: max_num_batched_tokens is less than a prompt, which the engine does not cut")
-    return modelled(row.id, ttft, tpot)
+    clients, decoding = row.decode.concurrency, running * row.decode_replicas
+    queue = (clients - decoding) / (row.prefill_replicas * row.prefill.attention_dp)
+    known = [saturated(clients, admitted * row.decode_replicas, f"{SIDES[1]}: ")]
+    known += [f"{SIDES[0]}: {queue:.0f} prompts at each rank at any time, all but one of them waiting"] * (
+        queue > _BUSY
+    )
+    return modelled(row.id, ttft, tpot, "; ".join(filter(None, known)))

@@ -8,7 +8,7 @@ from planner.posterior import Beliefs
 
 
 class Prediction(NamedTuple):
-    """What clients of one row see on average [ms]; ``reason`` says why a row is refused.
+    """What clients of one row see on average [ms]; ``reason`` says why a row is refused, or what to know of its times.
 
     A replica that only decodes has no TTFT, one that only prefills no TPOT.
 
@@ -33,10 +33,17 @@ def refused(identity: str, reason: str) -> Prediction:
     return Prediction(identity, None, None, "refused", reason)
 
 
-def modelled(identity: str, ttft: float, tpot: float) -> Prediction:
+def modelled(identity: str, ttft: float, tpot: float, known: str = "") -> Prediction:
     """Return what the model says [s], as if nothing had been measured; NaN where there is no such time."""
     first, each = (None if math.isnan(t) else t * MILLISECONDS_PER_SECOND for t in (ttft, tpot))
-    return Prediction(identity, first, each, "ok", "", basis="none")
+    return Prediction(identity, first, each, "ok", known, basis="none")
+
+
+def saturated(clients: float, admitted: float, where: str = "") -> str:
+    """Say that more clients ask than are served at once, and where; the times of those grow with every further one."""
+    if admitted >= clients:
+        return ""
+    return f"{where}{math.floor(admitted)} of {clients:.0f} clients are served at once: more of them would only wait"
 
 
 def believed(found: Prediction, beliefs: Beliefs, i: int) -> Prediction:

@@ -23,7 +23,7 @@ from planner.prediction.named import (
     place_of,
     setting_of,
 )
-from planner.prediction.prediction import Prediction, modelled, refused
+from planner.prediction.prediction import Prediction, modelled, refused, saturated
 from planner.table import Floats
 
 
@@ -57,7 +57,8 @@ def evaluate(rows: Sequence[Row], asked: Asked) -> list[Prediction]:
             reason = "max_num_batched_tokens leaves no room for prompts beside the requests that decode"
             answers.append(refused(row.id, reason))
         else:
-            answers.append(modelled(row.id, float(ttft), float(tpot)))
+            waits = saturated(row.concurrency, float(admitted))
+            answers.append(modelled(row.id, float(ttft), float(tpot), waits))
     return answers
 
 

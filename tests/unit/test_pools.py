@@ -348,3 +348,16 @@ def test_different_systems_are_a_slower_prefill_or_a_slower_decode(predict):
     assert prefill.ttft_ms > 1.5 * same.ttft_ms
     assert prefill.tpot_ms <= same.tpot_ms
     assert decode.tpot_ms > same.tpot_ms
+
+
+def test_rows_say_where_clients_only_wait(predict):
+    """Few clients wait for nothing; many wait for prompts, or for the requests that may decode at once."""
+    calm, prompts, decodes = predict(
+        row(id="calm", concurrency=2),
+        row(id="prompts", concurrency=400, osl=2),
+        row(id="decodes", concurrency=64, decode_max_num_seqs=8),
+    )
+    assert (calm.status, calm.reason) == ("ok", "")
+    assert prompts.status == "ok"
+    assert prompts.reason.startswith("prefill: ")
+    assert "16 of 64 clients are served at once" in decodes.reason
