@@ -98,7 +98,13 @@ def _demands(resolved: dict[str, Any]) -> dict[str, float]:
 
 
 def moves_data(found: "Moves") -> dict[str, Any]:
-    """Return a migration as plain data."""
+    """Return a migration as plain data; of one without an order, with what conflicts and what would be enough."""
+    why: dict[str, Any] = {}
+    if found.order.reason == "infeasible":
+        from planner.studies.infeasible import infeasible_migration
+
+        data = infeasible_migration(found.migration).as_data()
+        why = {name: data[name] for name in ("conflicts", "relaxations", "notes")}
     return {
         "result": found.order.reason,
         "seconds": found.seconds,
@@ -106,15 +112,19 @@ def moves_data(found: "Moves") -> dict[str, Any]:
         "needs_requests_per_s": dict(found.migration.needs),
         "missing": list(found.lacking),
         "steps": [step._asdict() for step in found.steps],
+        **why,
     }
 
 
 def print_moves(found: "Moves") -> None:
     """Print a migration for people."""
     if found.order.reason == "infeasible":
+        from planner.studies.infeasible import infeasible_migration, reasons
+
         typer.echo("no order of steps keeps serving what is needed")
         for line in found.lacking:
             typer.echo(f"with {line} there would be one")
+        typer.echo("\n".join(reasons(infeasible_migration(found.migration))))
         return
     if found.order.reason == "stopped":
         typer.echo("no order was found in time")

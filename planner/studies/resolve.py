@@ -12,6 +12,7 @@ from planner.catalog import AnyCase, Case, TableCase, load_scenario
 from planner.errors import InputError, InternalError, Problem
 from planner.evidence import evidence
 from planner.exporters.json_file import read_plan
+from planner.migration import Migration
 from planner.milp.model import Milp
 from planner.plan import Plan
 from planner.problem import PlanningProblem
@@ -21,7 +22,7 @@ from planner.verify import judge
 from planner.verify.optimum import Best
 
 Place = tuple[str | int, ...]
-C = TypeVar("C", bound=AnyCase)
+C = TypeVar("C", bound=AnyCase | Migration)
 
 
 class Question(NamedTuple):
@@ -113,8 +114,8 @@ def case_of(plan: Plan, folder: Path = Path(), origin: str = "plan") -> AnyCase:
 def with_values(case: C, values: Mapping[Place, Any]) -> C:
     """Return a case with values replaced in memory, like {("scenario", "workloads", "chat", "slo", "ttft"): 1.2}.
 
-    Paths go through fields, keys and places from the case on, so that hardware and calibration can change, too; values
-    are what the schema holds, in SI units, and are not checked again.
+    Paths go through fields, keys and places from the case on, so that hardware and calibration can change, too; those
+    of a migration, from there on. Values are what the schema holds, in SI units, and are not checked again.
 
     Raises:
         KeyError: a path leads nowhere.

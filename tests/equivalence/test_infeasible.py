@@ -1,11 +1,13 @@
 """Random scenarios without a plan: what conflicts is irreducible, and what is proposed solves, through whole solves."""
 
+import pkgutil
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import formulations
 from planner import pipeline
 from planner.catalog import load_scenario
 from planner.columns.enumerate import grid_table
@@ -13,7 +15,7 @@ from planner.columns.legality import limits
 from planner.columns.relimit import under_limits
 from planner.problems import planning_problem, reduced
 from planner.schema.scenario import Slo
-from planner.studies.infeasible import infeasible, study
+from planner.studies.infeasible import infeasible, infeasible_migration, study
 from planner.studies.infeasible.requirements import Knob, requirements
 
 QUICKSTART = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
@@ -188,3 +190,23 @@ def test_columns_under_limits_are_those_priced_within_them(limit):
     for name, values in expected.figures.items():
         np.testing.assert_array_equal(table.figures[name], values)
     np.testing.assert_array_equal(table.meets_limits, expected.meets_limits)
+
+
+def test_every_formulation_has_its_study():
+    """A formulation that is added needs one, too."""
+    studies = {"serving": infeasible, "migration": infeasible_migration}
+    assert {module.name for module in pkgutil.iter_modules(formulations.__path__)} == set(studies)
+
+
+def test_a_table_of_columns_without_a_plan_is_explained():
+    table = QUICKSTART.with_name("column_table.yaml")
+    largest = ["workloads.chat.requests=max", "objective={maximize: requests}"]
+    most = pipeline.solve(load_scenario(table, largest)).plan.predicted.requests_per_s
+    asking = [f"workloads.chat.requests={1.5 * most} /s"]
+    found = infeasible(load_scenario(table, asking), lambda more: load_scenario(table, [*asking, *more]))
+    (conflict,) = found.conflicts
+    assert [member.field for member in conflict.members] == ["workloads.chat.requests", "inventory.h200.devices"]
+    assert float(conflict.members[0].best_alone.split()[0]) == pytest.approx(most, rel=1e-3)
+    assert len(found.relaxations) == 2
+    for relaxation in found.relaxations:
+        assert pipeline.solve(load_scenario(table, [*asking, *relaxation.settings])).plan.deployments

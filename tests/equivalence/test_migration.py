@@ -9,6 +9,7 @@ from formulations import migration as formulation
 from planner.migration import Arriving, Kind, Migration, Node, Standing
 from planner.optimizers.migration import shortest
 from planner.solvers import solver
+from planner.studies.infeasible import infeasible_migration
 from planner.verify.migration import migration_violations
 
 INSTANCES = 200
@@ -158,6 +159,46 @@ def test_the_devices_named_as_missing_make_it_possible_and_fewer_do_not(answers)
             again = searched(move._replace(nodes=nodes))
             assert (again is not None) == (removed is None), seed
     assert helped > 5
+
+
+def asked(move, kept):
+    """A migration that asks for some of its requirements only: a node that is set aside is large."""
+    nodes = tuple(
+        node if f"nodes.{n}.devices" in kept else node._replace(devices=50) for n, node in enumerate(move.nodes)
+    )
+    return move._replace(nodes=nodes, needs=move.needs if "needs.chat" in kept else {"chat": 0.0})
+
+
+def relaxed(move, relaxation):
+    """A migration as the words of a relaxation change it."""
+    nodes, need = list(move.nodes), move.needs["chat"]
+    for words, value in zip(relaxation.words, relaxation.values, strict=True):
+        label = words.partition(":")[0]
+        if label.startswith("at any time"):
+            need = value
+        else:
+            nodes = [node._replace(devices=int(value)) if node.label == label else node for node in nodes]
+    return move._replace(nodes=tuple(nodes), needs={"chat": need})
+
+
+def test_what_conflicts_is_irreducible_and_what_is_proposed_is_enough(answers):
+    """By exhaustive search: each conflict has no order, any part of it has one, and each proposal brings one about."""
+    looked_at = 0
+    for seed, (move, ticks, _) in enumerate(answers):
+        if ticks is not None or seed % 2:
+            continue
+        looked_at += 1
+        found = infeasible_migration(move)
+        assert found.conflicts, seed
+        for conflict in found.conflicts:
+            members = {member.field for member in conflict.members}
+            assert searched(asked(move, members)) is None, seed
+            for member in members:
+                assert searched(asked(move, members - {member})) is not None, (seed, member)
+        assert found.relaxations, seed
+        for relaxation in found.relaxations:
+            assert searched(relaxed(move, relaxation)) is not None, (seed, relaxation.words)
+    assert looked_at > INSTANCES // 20
 
 
 def test_what_breaks_an_order_is_told():

@@ -3,13 +3,13 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from planner.catalog import AnyCase
 from planner.studies.infeasible.requirements import Change, Knob, Requirement
 from planner.studies.resolve import with_values
 
-Test = Callable[[AnyCase], bool]
+Whole = Any  # what is asked for as a whole: a case, or a migration
+Test = Callable[[Whole], bool]
 _DOUBLINGS = 40
 _NEAR = 1.05  # of the factor of several requirements, before each is looked at by itself
 
@@ -21,19 +21,19 @@ class Found(NamedTuple):
     change: Change
 
 
-def without(case: AnyCase, aside: Iterable[Requirement]) -> AnyCase:
+def without(case: Whole, aside: Iterable[Requirement]) -> Whole:
     """Return a case without some requirements; whole workloads go last, after what is asked of them."""
     for requirement in sorted(aside, key=lambda requirement: requirement.leaves_out):
         case = requirement.aside(case)
     return case
 
 
-def changed(case: AnyCase, change: Change) -> AnyCase:
+def changed(case: Whole, change: Change) -> Whole:
     """Return a case with a change."""
     return with_values(case, change.values)
 
 
-def conflicts(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> list[tuple[Requirement, ...]]:
+def conflicts(case: Whole, asked: Sequence[Requirement], solves: Test) -> list[tuple[Requirement, ...]]:
     """Return sets of requirements that cannot hold together while any fewer of each can, with no member in common.
 
     Those that come last are kept in a set rather than those that come first. None where the case conflicts without any
@@ -53,7 +53,7 @@ def conflicts(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> list
 
 
 def _irreducible(
-    case: AnyCase, gone: Sequence[Requirement], asked: Sequence[Requirement], solves: Test
+    case: Whole, gone: Sequence[Requirement], asked: Sequence[Requirement], solves: Test
 ) -> tuple[Requirement, ...]:
     """Return requirements that conflict while any fewer of them do not, of some that do; ``gone``: not asked any more.
 
@@ -75,7 +75,7 @@ def _irreducible(
     return members((), asked, more=False)
 
 
-def correction(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> tuple[Requirement, ...]:
+def correction(case: Whole, asked: Sequence[Requirement], solves: Test) -> tuple[Requirement, ...]:
     """Return requirements that must all give way, and no fewer of them, so that the others hold; none where all must.
 
     Those that come last are kept first.
@@ -90,7 +90,7 @@ def correction(case: AnyCase, asked: Sequence[Requirement], solves: Test) -> tup
     return tuple(aside)
 
 
-def loosened(case: AnyCase, requirement: Requirement, solves: Test) -> Found | None:
+def loosened(case: Whole, requirement: Requirement, solves: Test) -> Found | None:
     """Return the least loosening of a requirement with which a case has a plan; None where none is enough."""
     if not solves(requirement.aside(case)):
         return None
@@ -101,7 +101,7 @@ def loosened(case: AnyCase, requirement: Requirement, solves: Test) -> Found | N
     return next((Found(None, change) for change in knob if solves(changed(case, change))), None)
 
 
-def together(case: AnyCase, group: Sequence[Requirement], solves: Test) -> tuple[Found, ...] | None:
+def together(case: Whole, group: Sequence[Requirement], solves: Test) -> tuple[Found, ...] | None:
     """Return changes of all of several requirements that are enough, none of which could be smaller.
 
     Those with a number are loosened by one factor, the least that is enough; then each in turn as little as the others
@@ -126,17 +126,17 @@ def together(case: AnyCase, group: Sequence[Requirement], solves: Test) -> tuple
     return (*found, *(Found(v, k.change(v)) for v, k in zip(values, knobs, strict=True) if v != k.asked))
 
 
-def _at(case: AnyCase, knob: Knob, solves: Test, value: float) -> bool:
+def _at(case: Whole, knob: Knob, solves: Test, value: float) -> bool:
     return solves(changed(case, knob.change(value)))
 
 
-def _with(case: AnyCase, knobs: Sequence[Knob], values: Sequence[float]) -> AnyCase:
+def _with(case: Whole, knobs: Sequence[Knob], values: Sequence[float]) -> Whole:
     for knob, value in zip(knobs, values, strict=True):
         case = changed(case, knob.change(value))
     return case
 
 
-def _by_one_factor(case: AnyCase, knobs: Sequence[Knob], solves: Test) -> list[float] | None:
+def _by_one_factor(case: Whole, knobs: Sequence[Knob], solves: Test) -> list[float] | None:
     """Return the values of knobs loosened by the least factor that is enough, to within ``_NEAR``."""
 
     def values(factor: float) -> list[float]:
@@ -154,7 +154,7 @@ def _by_one_factor(case: AnyCase, knobs: Sequence[Knob], solves: Test) -> list[f
     return values(high)
 
 
-def tightened(case: AnyCase, requirement: Requirement, solves: Test) -> Found | None:
+def tightened(case: Whole, requirement: Requirement, solves: Test) -> Found | None:
     """Return the best value of a requirement that a case can reach; None where it has no number."""
     knob = requirement.loosened
     if not isinstance(knob, Knob):
@@ -188,6 +188,9 @@ def _steps(knob: Knob, way: int) -> Iterator[float]:
     value = knob.asked
     for _ in range(_DOUBLINGS):
         following = min(max(_rounded(knob, value * 2.0**way, way), knob.least), knob.most)
+        if following < knob.nothing:
+            yield 0.0
+            return
         if following == value or following <= 0:
             return
         yield following

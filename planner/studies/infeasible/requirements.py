@@ -36,7 +36,7 @@ class Knob(NamedTuple):
     """A requirement's value as a number.
 
     ``looser``: 1 where more asks for less, -1 where less does. ``digits``: significant ones of a proposal, which is
-    ``whole`` or not. ``change``: the scenario at a value.
+    ``whole`` or not. ``nothing``: below it counts as 0. ``change``: the scenario at a value.
     """
 
     asked: float
@@ -46,6 +46,7 @@ class Knob(NamedTuple):
     most: float = math.inf
     whole: bool = False
     digits: int = _DIGITS
+    nothing: float = 0.0
 
 
 class Requirement(NamedTuple):
@@ -59,7 +60,7 @@ class Requirement(NamedTuple):
 
     path: tuple[str | int, ...]
     words: str
-    aside: Callable[[AnyCase], AnyCase]
+    aside: Callable[[Any], Any]
     loosened: Knob | tuple[Change, ...]
     binds: bool = True
     leaves_out: bool = False

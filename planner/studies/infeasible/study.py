@@ -2,12 +2,14 @@
 
 import html
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from planner.catalog import AnyCase
 from planner.errors import InternalError
+from planner.migration import Migration
 from planner.studies.infeasible.conflicts import (
     Found,
+    Whole,
     changed,
     conflicts,
     correction,
@@ -17,8 +19,19 @@ from planner.studies.infeasible.conflicts import (
     without,
 )
 from planner.studies.infeasible.feasibility import Feasibility
+from planner.studies.infeasible.migration import Orders, of_migration
 from planner.studies.infeasible.requirements import Requirement, requirements
 from planner.text import aligned
+
+
+class Oracle(Protocol):
+    """Tells whether something has a solution; ``undecided`` counts where time ran out before it was known."""
+
+    undecided: int
+
+    def __call__(self, whole: Whole, /) -> bool:
+        """Tell it."""
+
 
 Stage = Callable[[str], None]
 Reload = Callable[[Sequence[str]], AnyCase]
@@ -52,9 +65,10 @@ class Relaxation(NamedTuple):
 
 
 class Infeasibility(NamedTuple):
-    """Why a scenario has no plan, and what would give it one; ``feasible`` ones have no conflict.
+    """Why a scenario has no plan, or a migration no order, and what would give it one; else there is no conflict.
 
-    No conflict, and not feasible: no requirement is to blame, whatever is asked no configuration is legal.
+    No conflict, and not ``feasible``: no requirement is to blame, whatever is asked no configuration is legal.
+    ``scenario``: its name, "" of a migration. ``option``: of the command line, that takes the settings of relaxations.
     """
 
     scenario: str
@@ -62,6 +76,7 @@ class Infeasibility(NamedTuple):
     conflicts: tuple[Conflict, ...] = ()
     relaxations: tuple[Relaxation, ...] = ()
     notes: tuple[str, ...] = ()
+    option: str = "--set"
 
     @property
     def text(self) -> str:
@@ -88,14 +103,20 @@ def lines(found: Infeasibility) -> Iterator[str]:
         yield f"{found.scenario}: has a plan; nothing is missing"
         return
     yield f"{found.scenario}: no plan"
+    yield from reasons(found)
+
+
+def reasons(found: Infeasibility) -> Iterator[str]:
+    """Yield the same without what it is about."""
     if not found.conflicts:
-        yield "no requirement is to blame: whatever is asked, no configuration is legal"
+        yield "no requirement is to blame: whatever is asked, there is none"
     for conflict in found.conflicts:
         yield ""
         alone = len(conflict.members) == 1
         yield "cannot hold, whatever else gives way" if alone else "cannot hold together, though any fewer of them can"
         rows = [[f"  {m.words}", m.best_alone or "", m.place] for m in conflict.members]
-        yield from aligned(["  requirement", "best alone", "where"], rows, ("  requirement", "best alone", "where"))
+        headers = ("  requirement", "best alone", "where" if any(m.place for m in conflict.members) else "")
+        yield from aligned(headers, rows, headers)
     for i, relaxation in enumerate(found.relaxations):
         if not i:
             yield ""
@@ -106,7 +127,8 @@ def lines(found: Infeasibility) -> Iterator[str]:
             )
         joined = ", and ".join(relaxation.words)
         yield f"  {joined}"
-        yield "    " + " ".join(f"--set '{setting}'" for setting in relaxation.settings)
+        if relaxation.settings:
+            yield "    " + " ".join(f"{found.option} '{setting}'" for setting in relaxation.settings)
     yield from (f"note: {note}" for note in found.notes)
 
 
@@ -133,72 +155,115 @@ def infeasible(
     on_stage("pricing configurations")
     if solves(case):
         return Infeasibility(case.scenario.name, feasible=True)
-    every = requirements(case)
+
+    def again(proposal: Sequence[Found]) -> bool:
+        if reload is not None:
+            return solves.again(reload([setting for found in proposal for setting in found.change.settings]))
+        return solves.again(_changed(case, proposal))
+
+    return explained(case.scenario.name, case, requirements(case), solves, again, where, on_stage)
+
+
+def infeasible_migration(migration: Migration, on_stage: Stage = _silent) -> Infeasibility:
+    """Explain why a migration has no order: which needs and devices conflict, and the least that would have to change.
+
+    Raises:
+        InternalError: a relaxation has no order after all.
+    """
+    on_stage("ordering steps")
+    solves = Orders()
+    if solves(migration):
+        return Infeasibility("", feasible=True)
+
+    def again(proposal: Sequence[Found]) -> bool:
+        return solves.again(_changed(migration, proposal))
+
+    found = explained("", migration, of_migration(migration), solves, again, on_stage=on_stage)
+    return found._replace(option="--needs")
+
+
+def explained(
+    name: str,
+    whole: Whole,
+    every: Sequence[Requirement],
+    solves: Oracle,
+    again: Callable[[Sequence[Found]], bool],
+    where: Where = lambda path: "",
+    on_stage: Stage = _silent,
+) -> Infeasibility:
+    """Explain why something has no solution.
+
+    Args:
+        name: what it is called.
+        whole: all that is asked for.
+        every: the same, one requirement at a time.
+        solves: whether there is a solution for something that asks for less.
+        again: the same of proposed changes, without anything that was remembered.
+        where: the place of a field, "" where it has none.
+        on_stage: told what is looked at.
+
+    Raises:
+        InternalError: a relaxation does not solve after all.
+    """
     binding = [requirement for requirement in every if requirement.binds]
     on_stage("looking for what conflicts")
-    sets = conflicts(case, binding, solves)
+    sets = conflicts(whole, binding, solves)
     members = [requirement for found in sets for requirement in found]
     facts = [requirement for requirement in every if not requirement.binds] if members else []
     on_stage("looking for what would be enough")
-    proposals = [*_single(case, sets, facts, solves), *_joint(case, sets, binding, solves)]
+    proposals = [*_single(whole, sets, facts, solves), *_joint(whole, sets, binding, solves)]
     for proposal in proposals:
-        _check(case, proposal, reload, solves)
+        if not again(proposal):
+            words = " and ".join(found.change.words for found in proposal)
+            msg = f"with {words} there should be a solution, and there is none; please report this"
+            raise InternalError(msg)
     return Infeasibility(
-        case.scenario.name,
+        name,
         feasible=False,
-        conflicts=tuple(Conflict(tuple(_member(case, m, members, solves, where) for m in found)) for found in sets),
+        conflicts=tuple(Conflict(tuple(_member(whole, m, members, solves, where) for m in found)) for found in sets),
         relaxations=tuple(_relaxation(proposal) for proposal in proposals),
         notes=tuple(_notes(solves, proposals)),
     )
 
 
 def _single(
-    case: AnyCase, sets: Sequence[tuple[Requirement, ...]], facts: Sequence[Requirement], solves: Feasibility
+    whole: Whole, sets: Sequence[tuple[Requirement, ...]], facts: Sequence[Requirement], solves: Oracle
 ) -> Iterator[tuple[Found, ...]]:
     """Yield changes of one requirement each that are enough; conflicts that are apart can be ended by a fact alone."""
     members = sets[0] if len(sets) == 1 else ()
     for requirement in (*members, *facts):
-        found = loosened(case, requirement, solves)
+        found = loosened(whole, requirement, solves)
         if found is not None:
             yield (found,)
 
 
 def _joint(
-    case: AnyCase, sets: Sequence[tuple[Requirement, ...]], binding: Sequence[Requirement], solves: Feasibility
+    whole: Whole, sets: Sequence[tuple[Requirement, ...]], binding: Sequence[Requirement], solves: Oracle
 ) -> Iterator[tuple[Found, ...]]:
     """Yield changes of several requirements where no single one is enough: wishes first, then means first."""
-    if not sets or (len(sets) == 1 and any(solves(member.aside(case)) for member in sets[0])):
+    if not sets or (len(sets) == 1 and any(solves(member.aside(whole)) for member in sets[0])):
         return
-    first, second = (correction(case, order, solves) for order in (binding, binding[::-1]))
+    first, second = (correction(whole, order, solves) for order in (binding, binding[::-1]))
     alike = {member.path for member in first} == {member.path for member in second}
     for group in (first,) if alike else (first, second):
         if sum(requirement.leaves_out for requirement in group) > 1:
             continue  # each of their settings writes all other workloads
-        found = together(case, group, solves)
+        found = together(whole, group, solves)
         if found:
             yield found
 
 
-def _check(case: AnyCase, proposal: Sequence[Found], reload: Reload | None, solves: Feasibility) -> None:
-    """Solve a case with the changes of a proposal, priced anew within its limits."""
-    settings = [setting for found in proposal for setting in found.change.settings]
-    if reload is not None:
-        case = reload(settings)
-    else:
-        for found in proposal:
-            case = changed(case, found.change)
-    if not solves.again(case):
-        msg = f"with {' and '.join(settings)} there should be a plan, and there is none; please report this"
-        raise InternalError(msg)
+def _changed(whole: Whole, proposal: Sequence[Found]) -> Whole:
+    for found in proposal:
+        whole = changed(whole, found.change)
+    return whole
 
 
-def _member(
-    case: AnyCase, member: Requirement, members: Sequence[Requirement], solves: Feasibility, where: Where
-) -> Member:
+def _member(whole: Whole, member: Requirement, members: Sequence[Requirement], solves: Oracle, where: Where) -> Member:
     best = None
     if member.wish:
         others = [other for other in members if other.wish and other is not member]
-        best = tightened(without(case, others), member, solves)
+        best = tightened(without(whole, others), member, solves)
     field = ".".join(map(str, member.path))
     return Member(field, member.words, where(member.path), None if best is None else best.change.value)
 
@@ -211,7 +276,7 @@ def _relaxation(proposal: Sequence[Found]) -> Relaxation:
     )
 
 
-def _notes(solves: Feasibility, proposals: Sequence[Sequence[Found]]) -> Iterator[str]:
+def _notes(solves: Oracle, proposals: Sequence[Sequence[Found]]) -> Iterator[str]:
     if solves.undecided:
         yield (
             f"{solves.undecided} solves ran out of time and counted as having no plan; a longer solver.time_limit may "
