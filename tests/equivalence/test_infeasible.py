@@ -85,6 +85,8 @@ def random_infeasible(seed):
 
 def aside(case, field):
     """Return settings that a user would write to do without a requirement."""
+    if field == "confidence":
+        return ["confidence=0.5"]
     group, name, *rest = field.split(".")
     if group == "limits":
         return [f"{field}=null"]

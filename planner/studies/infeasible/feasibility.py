@@ -86,13 +86,13 @@ class Feasibility:
         free = _without_limits(setting)
         if _key(free) not in self._tables:
             self._tables[_key(free)] = setting_table(free)
-            self._first.setdefault((free.pool, free.workload), free)
+            self._first.setdefault(_times(free), free)
         return self._tables[_key(free)]
 
     def _known_part(self, setting: Setting) -> ColumnTable | None:
         """Return the columns that were priced first, where those of a wider setting, not priced yet, hold them all."""
         free = _without_limits(setting)
-        first = self._first.get((free.pool, free.workload))
+        first = self._first.get(_times(free))
         if first is None or _key(free) in self._tables or not _covers(free, first):
             return None
         return self._tables[_key(first)]
@@ -111,13 +111,18 @@ def _without_limits(setting: Setting) -> Setting:
     return setting._replace(workload=setting.workload.model_copy(update={"slo": Slo(), "requests": _ANY}))
 
 
+def _times(setting: Setting) -> Hashable:
+    """Return what decides the times of a configuration within one scenario."""
+    return (setting.pool, setting.workload, setting.believed and setting.believed.confidence)
+
+
 def _key(setting: Setting) -> Hashable:
     """Return what decides the columns of a setting within one scenario."""
-    return (setting.pool, setting.item, setting.workload, setting.model, setting.search, setting.max_model_len)
+    return (_times(setting), setting.item, setting.model, setting.search, setting.max_model_len)
 
 
 def _covers(wide: Setting, narrow: Setting) -> bool:
-    """Tell whether all columns of one setting are columns of another of the same pool and workload."""
+    """Tell whether all columns of one setting are columns of another with the same times."""
     own = (wide.architecture.precision,)
     formats = [set((setting.model.precisions if setting.model else None) or own) for setting in (wide, narrow)]
     searched = [setting.search.model_dump(exclude_none=True).items() for setting in (wide, narrow)]

@@ -11,6 +11,7 @@ from planner.catalog import AnyCase, Case
 from planner.columns.legality import limits
 from planner.columns.values import multiplies
 from planner.errors import as_written
+from planner.schema.calibration import MEDIAN
 from planner.schema.fleet import InventoryItem
 from planner.schema.precision import FORMATS
 from planner.schema.scenario import Demand, Workload
@@ -19,6 +20,8 @@ from planner.studies.resolve import Place, with_values
 
 _DIGITS = 4  # of a value that is proposed
 _LENGTH_DIGITS = 2  # every length is priced anew
+_CONFIDENCE_DIGITS = 2
+_SUREST = 0.99  # confidence that is looked for
 _MANY = 10_000  # devices of an inventory that is set aside
 _LEAST_OUTPUT = 2.0
 
@@ -71,7 +74,7 @@ def requirements(case: AnyCase) -> list[Requirement]:
     """Return what a case asks for, what people would rather keep last."""
     found = [*_limits(case), *_links(case), *_loads(case)]
     if isinstance(case, Case):
-        found = [*_latencies(case), *found, *_lengths(case), *_models(case), *_search(case)]
+        found = [*_latencies(case), *_confidence(case), *found, *_lengths(case), *_models(case), *_search(case)]
     names = list(case.scenario.workloads)
     return [*found, *_inventory(case), *(_served(case, name) for name in names if len(names) > 1)]
 
@@ -111,6 +114,21 @@ def _latencies(case: Case) -> Iterator[Requirement]:
             path = ("workloads", name, "slo", figure)
             knob, words = _number(path, limit, units.SECONDS, 1, f"{figure.upper()} of {name} at most {{}}")
             yield Requirement(path, words, _without(path), knob, wish=True)
+
+
+def _confidence(case: Case) -> Iterator[Requirement]:
+    """That latencies are planned for more surely than as expected; without a stated confidence, nobody asked for it."""
+    asked = case.scenario.confidence
+    if asked is None or asked <= MEDIAN:
+        return
+
+    def change(value: float) -> Change:
+        words = f"limits held by {value:.0%} of such deployments instead of {asked:.0%}"
+        return Change(f"{value:.0%}", words, (f"confidence={value:.12g}",), {("scenario", "confidence"): value})
+
+    knob = Knob(asked, -1, change, least=MEDIAN, most=max(asked, _SUREST), digits=_CONFIDENCE_DIGITS)
+    words = f"limits held by {asked:.0%} of such deployments"
+    yield Requirement(("confidence",), words, _without(("confidence",), MEDIAN), knob, wish=True)
 
 
 def _limits(case: AnyCase) -> Iterator[Requirement]:
