@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from formulations import FORMULATIONS
 from planner.baseline import compared
+from planner.bracket import agreed
 from planner.catalog import AnyCase, Case, TableCase, scenario_from_data
 from planner.catalog.quality import quality_note
 from planner.catalog.table_columns import changed_tables, with_recorded
@@ -199,8 +200,11 @@ def optimise(
     if time_limit <= 0:
         return none, SolveResult(Termination("stopped", "time"))
     options = case.scenario.solver
-    encoded = FORMULATIONS["serving"].build(problem)
-    result = lexicographic(restrict(encoded.milp), solver_named(options.name).solve, time_limit, options.relative_gap)
+    encoded, solver = FORMULATIONS["serving"].build(problem), solver_named(options.name).solve
+    started = time.perf_counter()
+    known = agreed(problem, solver, time_limit) if isinstance(case, Case) and restrict is _as_it_is else ()
+    left = time_limit - (time.perf_counter() - started)
+    result = lexicographic(restrict(encoded.milp), solver, left, options.relative_gap, known=known)
     if result.point is None:
         return none, result
     return Choice(encoded.replicas(result.point), encoded.flows(result.point)), result
