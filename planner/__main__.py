@@ -5,7 +5,7 @@ import io
 import os
 import sys
 
-_LARGE = ("calibrate",)  # commands with matrices that are worth several threads
+_LARGE = {"calibrate"}  # commands with matrices that are worth several threads
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     # searching all of it for cycles at the end, just before the process goes, a fifth.
     gc.set_threshold(100_000, 20, 20)
     # Small matrices are done before the threads of NumPy's linear algebra are awake, which takes a third of a run.
-    if sys.argv[1:2] not in [[name] for name in _LARGE]:
+    if _LARGE.isdisjoint(sys.argv[1:2]):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

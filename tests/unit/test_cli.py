@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,21 @@ def test_a_faulty_scenario_exits_with_2_and_prints_nothing_else(tmp_path):
 def test_infeasible_says_what_could_be_reached():
     result = run("solve", SCENARIOS / "infeasible.yaml")
     assert "ttft ≤ 50 ms cannot be met: the closest that any replica comes at any load is " in result.stdout
+
+
+def test_infeasible_points_to_the_command_that_says_what_conflicts():
+    result = run("solve", SCENARIOS / "infeasible.yaml", "--set", "workloads.chat.slo.ttft=60 ms")
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith(
+        f"next: `planner infeasible {SCENARIOS / 'infeasible.yaml'} --set 'workloads.chat.slo.ttft=60 ms'`"
+    )
+
+
+def test_the_first_line_says_how_surely_the_limits_hold():
+    """Of several limits the least sure one counts."""
+    result = run("solve", QUICKSTART, *SMALL)
+    shares = [int(share) for share in re.findall(r"held by (\d+)%", result.stdout)]
+    assert f"each limit held by at least {min(shares)}% of such plans" in result.stdout.splitlines()[0]
 
 
 def test_json_is_what_out_writes(tmp_path):
