@@ -199,6 +199,8 @@ def merged(tables: Sequence[ColumnTable]) -> ColumnTable:
         return ColumnTable(
             (), empty, dict.fromkeys(DECIDED, empty), dict.fromkeys(FIGURES, none), none > 0, 0, 0, 0, {}, ()
         )
+    if len(tables) == 1:
+        return tables[0]
     starts = np.cumsum([0, *(len(table.pools) for table in tables[:-1])])
     rejected: dict[str, Rejection] = {}
     missed: dict[str, int] = {}

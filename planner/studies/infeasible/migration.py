@@ -50,9 +50,9 @@ def _need(workload: str, need: float) -> Requirement:
     path, shown = ("needs", workload), f"{figure(need)} request/s"
 
     def change(value: float) -> Change:
-        text = f"{value:.12g} /s"
-        words = f"at any time {text} of {workload} instead of {shown}"
-        return Change(text, words, (f"{workload}={text}",), {path: value})
+        rate = f"{value:.12g}"
+        words = f"at any time {rate} request/s of {workload} instead of {shown}"
+        return Change(f"{rate} request/s", words, (f"{workload}={rate} /s",), {path: value})
 
     knob = Knob(need, -1, change, digits=_DIGITS, nothing=need * _NOTHING)
     return Requirement(
