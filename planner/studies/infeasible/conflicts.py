@@ -141,7 +141,7 @@ def _by_one_factor(case: Whole, knobs: Sequence[Knob], solves: Test) -> list[flo
 
     def values(factor: float) -> list[float]:
         far = [_rounded(knob, knob.asked * factor**knob.looser, knob.looser) for knob in knobs]
-        return [min(max(v, k.least), k.most) for v, k in zip(far, knobs, strict=True)]
+        return [0.0 if v < k.nothing else min(max(v, k.least), k.most) for v, k in zip(far, knobs, strict=True)]
 
     low, high = 1.0, 1.0
     while not solves(_with(case, knobs, values(high))):
@@ -214,7 +214,7 @@ def _exact(count: int, unit: float) -> float:
 
 def _between(knob: Knob, bad: float, good: float, solves: Callable[[float], bool]) -> float:
     """Return the last value that solves on the way from one that does to one that does not, to so many digits."""
-    unit = _unit(knob, min(bad, good) or good)
+    unit = _unit(knob, min(bad, good) or max(bad, good))
     ways = (math.floor, math.ceil) if good > bad else (math.ceil, math.floor)
     low, high = ways[0](round(bad / unit, 6)), ways[1](round(good / unit, 6))
     while abs(high - low) > 1:
