@@ -20,12 +20,13 @@ _WORD = "word "
 
 
 class Work(NamedTuple):
-    """A request as far as it matters: its lengths [token], whether it streams, and its protocol."""
+    """A request as far as it matters: its lengths [token], whether it streams, its protocol, and a count at the end."""
 
     isl: int
     osl: int
     stream: bool
     chat: bool
+    usage: bool = True
 
 
 class FakeEngine:
@@ -56,7 +57,7 @@ class FakeEngine:
         if request.path == "/health":
             await http.answer(writer, "200 OK", "")
         elif request.path == "/v1/models":
-            await http.answer(writer, "200 OK", json.dumps({"object": "list", "data": [{"id": model}]}))
+            await http.answer(writer, "200 OK", json.dumps({"object": "list", "data": [{"id": model, "object": "model"}]}))
         elif request.path == "/metrics":
             await http.answer(writer, "200 OK", self._metrics(), "text/plain; version=0.0.4")
         elif request.method == "POST" and request.path in ("/v1/completions", "/v1/chat/completions"):
@@ -95,7 +96,8 @@ class FakeEngine:
             done = 1 + so_far
         usage = {"prompt_tokens": work.isl, "completion_tokens": work.osl, "total_tokens": work.isl + work.osl}
         if work.stream:
-            await http.event(writer, {"model": self.pace.replica.model, "choices": [], "usage": usage})
+            if work.usage:  # a chunk without choices, which clients that did not ask for it trip over
+                await http.event(writer, self._named(work, []) | {"usage": usage})
             await http.end_stream(writer)
         else:
             await http.answer(writer, "200 OK", json.dumps(self._whole(work) | {"usage": usage}))
@@ -121,13 +123,19 @@ class FakeEngine:
             return "{not json"
         text = _WORD * tokens
         choice = {"index": 0, "delta": {"content": text}} if work.chat else {"index": 0, "text": text}
-        return {"model": self.pace.replica.model, "choices": [choice]}
+        return self._named(work, [choice])
+
+    def _named(self, work: Work, choices: list[Any]) -> dict[str, Any]:
+        """Return what every answer says of itself: clients tell chunks by ``object``."""
+        kind = ("chat.completion.chunk" if work.stream else "chat.completion") if work.chat else "text_completion"
+        first = {"id": f"fake-{self.counters['requests']}", "object": kind, "created": int(time.time())}
+        return first | {"model": self.pace.replica.model, "choices": choices}
 
     def _whole(self, work: Work) -> dict[str, Any]:
         text = _WORD * work.osl
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length"}
         choice |= {"message": {"role": "assistant", "content": text}} if work.chat else {"text": text}
-        return {"model": self.pace.replica.model, "choices": [choice]}
+        return self._named(work, [choice])
 
     def _metrics(self) -> str:
         """Return counters as vLLM names them."""
@@ -153,10 +161,11 @@ def work_of(request: http.Request) -> Work:
         chat = request.path.endswith("/chat/completions")
         prompt = "".join(str(m["content"]) for m in data["messages"]) if chat else data["prompt"]
         osl = int(data.get("max_tokens") or data.get("max_completion_tokens") or 16)
+        usage = bool((data.get("stream_options") or {}).get("include_usage"))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError.single("", "expected a JSON object with a prompt or messages") from None
     isl = len(prompt) if isinstance(prompt, list) else len(prompt.split())
-    return Work(max(isl, 1), max(osl, 2), bool(data.get("stream")), chat)
+    return Work(max(isl, 1), max(osl, 2), bool(data.get("stream")), chat, usage)
 
 
 def _error(message: str) -> str:

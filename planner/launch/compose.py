@@ -14,20 +14,13 @@ from planner.launch.found import Found
 from planner.launch.front import FRONT_IMAGE, front_conf
 from planner.launch.readme import benchmarks, readme
 from planner.launch.servers import FRONT, Server, Target, address_of, node_name, servers, slug, targets
+from planner.launch.vendor import ASCEND_DRIVER, image
 from planner.plan import Deployment, Plan
 
 HOSTS = "hosts.env"
 _AMD = "HIP_VISIBLE_DEVICES"
 _NPU = "/dev/davinci"
-_ASCEND_DRIVER = (
-    "/usr/local/dcmi",
-    "/usr/local/bin/npu-smi",
-    "/usr/local/Ascend/driver/lib64",
-    "/usr/local/Ascend/driver/version.info",
-    "/usr/local/Ascend/driver/tools/hccn_tool",
-    "/etc/ascend_install.info",
-    "/etc/hccn.conf",
-)
+_RDMA = "/dev/infiniband"
 
 
 def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
@@ -106,7 +99,7 @@ def _hosts(placed: Sequence[Server], written: Mapping[str, str]) -> str:
     lines += [f"{address_of(node)}={'127.0.0.1' if len(nodes) == 1 else node}" for node in nodes]
     lines += [f"FRONT_ADDRESS={'127.0.0.1' if len(nodes) == 1 else nodes[0]}"]
     if any("NETWORK_INTERFACE" in text for text in written.values()):
-        lines.append("NETWORK_INTERFACE=eth0")
+        lines += ["# the network interface that has these addresses, by its name on every node", "NETWORK_INTERFACE=eth0"]
     return "\n".join([*lines, "MODELS=/models", "HF_CACHE=/root/.cache/huggingface", "HF_TOKEN=", ""])
 
 
@@ -114,7 +107,9 @@ def _ready(engine: Engine, placed: Sequence[Server]) -> str:
     """Return a script that waits until every replica answers; those of several nodes do once all their parts run."""
     urls = [f"http://${{{address_of(s.head)}}}:{s.port + engine.health_offset}{engine.health}" for s in placed]
     lines = ["#!/bin/sh", "set -eu", 'cd "$(dirname "$0")"', f"set -a && . ./{HOSTS} && set +a"]
-    lines += [f'until curl --fail --silent --output /dev/null "{url}"; do sleep 5; done' for url in urls]
+    lines += ["# waits as long as weights take to load; a replica that keeps restarting is seen in `docker compose logs`"]
+    for url in urls:
+        lines += [f'echo "waiting for {url}"', f'until curl --fail --silent --output /dev/null "{url}"; do sleep 5; done']
     return "\n".join([*lines, f'echo "all {len(urls)} replicas are ready"', ""])
 
 
@@ -129,16 +124,17 @@ def _services(
 
 
 def _service(engine: Engine, server: Server, k: int, facts: Facts, pair: Sequence[Deployment]) -> dict[str, Any]:
-    d, vendor = server.deployment, facts.inventory[server.deployment.inventory].vendor
+    d, (vendor, stock) = server.deployment, facts.inventory[server.deployment.inventory]
     ids = [str(device) for device in server.parts[k].devices]
     visible = {_AMD: ",".join(ids)} if vendor == "AMD" else {}
-    drivers = [f"{path}:{path}:ro" for path in _ASCEND_DRIVER] if vendor == "Huawei" else []
+    drivers = [f"{path}:{path}:ro" for path in ASCEND_DRIVER] if vendor == "Huawei" else []
+    outside = len(server.parts) > 1 or (d.role != "mixed" and len(stock.nodes) > 1)
     service = {
-        "image": _image(engine, d.hardware, vendor),
+        "image": image(engine, d.hardware, vendor),
         "entrypoint": list(engine.program),
         "command": _command(engine, server, flags(engine.part(server, k, pair)), facts),
         "network_mode": "host",
-        "ipc": "host",
+        **engine.shared_memory,
         "ulimits": {"memlock": -1},
         "restart": "unless-stopped",
         "environment": {
@@ -152,7 +148,7 @@ def _service(engine: Engine, server: Server, k: int, facts: Facts, pair: Sequenc
             "${HF_CACHE}:/root/.cache/huggingface",
             *drivers,
         ],
-        **_devices(vendor, ids),
+        **_devices(vendor, ids, [_RDMA] if outside and vendor != "Huawei" else []),
     }
     return service | ({} if k else {"healthcheck": _probe(engine, server)})
 
@@ -169,35 +165,29 @@ def _pair_of(server: Server, placed: Sequence[Server]) -> list[Deployment]:
     return [s.deployment for s in placed if s.number == 0 and s.deployment.pair == pair] if pair else []
 
 
-def _image(engine: Engine, hardware: str, vendor: str) -> str:
-    """Return the image for a device, by its own name or its vendor's."""
-    image = engine.images.get(hardware) or engine.images.get(vendor)
-    if image is None:
-        msg = f"no image of {engine.title} {definition(engine.name).version} for {hardware} of {vendor} is known"
-        raise InputError.single("", msg)
-    return image
+def _devices(vendor: str, ids: Sequence[str], network: Sequence[str]) -> dict[str, Any]:
+    """Return how a container gets its devices: by number, by file, or all of them, of which it uses some (AMD).
 
-
-def _devices(vendor: str, ids: Sequence[str]) -> dict[str, Any]:
-    """Return how a container gets its devices: by number, by file, or all of them, of which it uses some (AMD)."""
+    ``network``: the files of network adapters that devices reach other nodes by; they take locked memory, too.
+    """
+    raw = {
+        "NVIDIA": [],
+        "Huawei": [*(f"{_NPU}{i}" for i in ids), f"{_NPU}_manager", "/dev/devmm_svm", "/dev/hisi_hdc"],
+    }.get(vendor, ["/dev/kfd", "/dev/dri"])
+    found: dict[str, Any] = {"cap_add": ["IPC_LOCK"]} if network else {}
+    if raw or network:
+        found["devices"] = [f"{path}:{path}" for path in (*raw, *network)]
     if vendor == "NVIDIA":
         reserved = {"driver": "nvidia", "device_ids": list(ids), "capabilities": ["gpu"]}
-        return {"deploy": {"resources": {"reservations": {"devices": [reserved]}}}}
-    raw = ["/dev/kfd", "/dev/dri"]
-    if vendor == "Huawei":
-        raw = [*(f"{_NPU}{i}" for i in ids), f"{_NPU}_manager", "/dev/devmm_svm", "/dev/hisi_hdc"]
-    return {"devices": [f"{path}:{path}" for path in raw]}
+        found["deploy"] = {"resources": {"reservations": {"devices": [reserved]}}}
+    return found
 
 
 def _probe(engine: Engine, server: Server) -> dict[str, Any]:
-    test = [
-        "CMD",
-        "curl",
-        "--fail",
-        "--silent",
-        f"http://127.0.0.1:{server.port + engine.health_offset}{engine.health}",
-    ]
-    return {"test": test, "interval": "10s", "timeout": "5s", "retries": 6, "start_period": "60m"}
+    """Return the health check; every image has Python, not every one curl."""
+    url = f"http://${{{address_of(server.head)}}}:{server.port + engine.health_offset}{engine.health}"
+    test = ["CMD", "python3", "-c", f"import urllib.request as r; r.urlopen('{url}', timeout=8)"]
+    return {"test": test, "interval": "15s", "timeout": "10s", "retries": 6, "start_period": "60m"}
 
 
 def _front(plan: Plan, engine: Engine, found: Sequence[Target]) -> dict[str, str]:
@@ -268,11 +258,11 @@ def _given(service: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the devices that a service gets."""
     if _AMD in service["environment"]:
         return tuple(int(i) for i in service["environment"][_AMD].split(","))
-    if "devices" in service:
-        numbers = [path.partition(":")[0].removeprefix(_NPU) for path in service["devices"]]
-        return tuple(int(number) for number in numbers if number.isdigit())
-    (reserved,) = service["deploy"]["resources"]["reservations"]["devices"]
-    return tuple(int(i) for i in reserved["device_ids"])
+    if "deploy" in service:
+        (reserved,) = service["deploy"]["resources"]["reservations"]["devices"]
+        return tuple(int(i) for i in reserved["device_ids"])
+    numbers = [path.partition(":")[0].removeprefix(_NPU) for path in service["devices"]]
+    return tuple(int(number) for number in numbers if number.isdigit())
 
 
 def both_ways(

@@ -11,7 +11,8 @@ from planner.launch.placement import Part, place
 from planner.plan import Deployment, Plan
 
 HTTP, RENDEZVOUS, TRANSFER = 8000, 18500, 36000  # first ports; Ascend's transfers draw theirs from 20000 to 36000
-FRONT, ROUTER = 8800, 8900
+FRONT, ROUTER, METRICS = 8800, 8900, 29000
+_APART = 10  # between replicas of a node: SGLang takes the six ports after its first and after its meeting point, too
 _LONGEST = 48  # of a name: Kubernetes takes 63, and suffixes are added
 
 
@@ -19,7 +20,7 @@ class Server(NamedTuple):
     """One replica of a deployment.
 
     ``port`` takes requests on the first part's node; ``transfer_port`` is the first of as many as the replica has
-    devices, and ``rendezvous_port`` is where parts on several nodes meet.
+    devices, and ``rendezvous_port`` is where parts on several nodes meet. Ports are numbered on each node anew.
     """
 
     deployment: Deployment
@@ -60,6 +61,11 @@ class Target(NamedTuple):
     mixed: tuple[Server, ...]
     port: int
 
+    @property
+    def metrics_port(self) -> int:
+        """Return where the router of a pair shows its metrics."""
+        return METRICS + self.port - ROUTER
+
 
 def slug(name: str) -> str:
     """Return a name as folders, containers and Kubernetes take it: small letters, digits and hyphens, not too many."""
@@ -90,10 +96,13 @@ def servers(plan: Plan, facts: Facts) -> list[Server]:
         sizes = [plan.deployments[i].devices_per_replica for i, _ in keys]
         found |= dict(zip(keys, place(sizes, known.stock), strict=True))
     listed: list[Server] = []
+    on_node: dict[tuple[str, int], list[int]] = {}  # devices of the replicas before, by node
     for i, d in mine:
         for r in range(d.replicas):
-            n, before = len(listed), sum(server.deployment.devices_per_replica for server in listed)
-            listed.append(Server(d, r, found[i, r], HTTP + n, TRANSFER + before, RENDEZVOUS + n))
+            before = on_node.setdefault((d.inventory, found[i, r][0].node), [])
+            first = len(before) * _APART
+            listed.append(Server(d, r, found[i, r], HTTP + first, TRANSFER + sum(before), RENDEZVOUS + first))
+            before.append(d.devices_per_replica)
     return listed
 
 
