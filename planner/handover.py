@@ -6,12 +6,20 @@ from pathlib import Path
 
 from planner import pipeline
 from planner.capacity import capacity_of
-from planner.catalog import AnyCase, TableCase, load_about
+from planner.catalog import AnyCase, Case, TableCase, load_about
+from planner.comparison.compare import interval
+from planner.comparison.operating import Load, Stream, seen
+from planner.constants import MILLISECONDS_PER_SECOND
 from planner.decode import stocks
 from planner.errors import InputError, InternalError, Problem, did_you_mean
 from planner.exporters import FORMATS, Files, Format
-from planner.launch.facts import EngineFacts, Facts, InventoryFacts, ModelFacts, WorkloadFacts
+from planner.exporters.json_file import plan_text
+from planner.launch.benchmark import PLAN
+from planner.launch.facts import EngineFacts, Expected, Facts, InventoryFacts, Latency, ModelFacts, WorkloadFacts
+from planner.launch.servers import clients_of_one
 from planner.plan import Deployment, Plan
+from planner.schema.architecture import Architecture
+from planner.schema.scenario import ServedModel
 from planner.studies.alternatives import alternatives as alternatives_of
 from planner.studies.explain import explained
 from planner.workbook.facts import CapacityFacts
@@ -49,7 +57,7 @@ def export(
     if reasons:
         hint = "the plan is not as it was solved: "
         raise InputError([Problem(origin, 0, 0, "", hint + reason) for reason in reasons])
-    facts = _NOTHING if isinstance(case, TableCase) else facts_of(case)
+    facts = facts_of(case, plan)
     if FORMATS[format].studies:
         facts = facts._replace(capacity=_studied(case, plan, alternatives, on_stage))
     try:
@@ -57,24 +65,16 @@ def export(
     except InputError as error:
         raise InputError(p._replace(path=p.path or origin) for p in error.problems) from None
     _read_back(FORMATS[format], written, plan, facts)
-    return written
+    return {**written, PLAN: plan_text(plan)} if FORMATS[format].reads else written
 
 
-def facts_of(case: AnyCase) -> Facts:
-    """Return what exporters need of a case, as values."""
+def facts_of(case: AnyCase, plan: Plan) -> Facts:
+    """Return what exporters need of a plan and its case, as values."""
     if isinstance(case, TableCase):
         return _NOTHING
     room, scenario = stocks(case), case.scenario
     return Facts(
-        models={
-            name: ModelFacts(
-                repository=_repository(model.architecture, case.architectures[name].name),
-                precision=case.architectures[name].precision,
-                own_drafts=model.speculative is None or model.speculative.draft_time is None,
-                experts=case.architectures[name].num_experts,
-            )
-            for name, model in scenario.models.items()
-        },
+        models={name: _model(model, case.architectures[name]) for name, model in scenario.models.items()},
         inventory={name: InventoryFacts(case.hardware[name].vendor, room[name]) for name in scenario.inventory},
         workloads={
             name: WorkloadFacts(round(workload.input_tokens), round(workload.output_tokens))
@@ -86,6 +86,38 @@ def facts_of(case: AnyCase) -> Facts:
             )
             for use in case.engines
         },
+        loops={d.name: _loop(case, d) for d in plan.deployments if isinstance(d, Deployment) and d.role == "mixed"},
+    )
+
+
+def _model(model: ServedModel, known: Architecture) -> ModelFacts:
+    widths = known.moe_intermediate_size
+    return ModelFacts(
+        repository=_repository(model.architecture, known.name),
+        precision=known.precision,
+        own_drafts=model.speculative is None or model.speculative.draft_time is None,
+        experts=known.num_experts,
+        experts_per_token=known.num_experts_per_tok,
+        shared_experts=known.shared_expert_size // widths if widths else 0,
+        hidden=known.hidden_size,
+        latent=any(kind in ("mla", "sparse_mla") for kind in known.attention_layers),
+        remote_code=not _a_file(model.architecture) and load_about(known.name).remote_code,
+    )
+
+
+def _loop(case: Case, d: Deployment) -> Expected:
+    """Return what is predicted for a benchmark of one replica, loaded by as many clients as are planned for it."""
+    workload, clients = case.scenario.workloads[d.workload], clients_of_one(d)
+    share = 1 / d.replicas
+    alone = d._replace(replicas=1, requests_in_flight=d.requests_in_flight * share)
+    found = [Stream(d.requests_per_s * share, (alone,))]
+    lengths = round(workload.input_tokens), round(workload.output_tokens)
+    at = seen(case, found, Load(0.0, clients, *lengths, same_lengths=True))
+    ttft, tpot = (seconds * MILLISECONDS_PER_SECOND for seconds in at)
+    return Expected(
+        Latency(ttft, *interval(found, "ttft", ttft)),
+        Latency(tpot, *interval(found, "tpot", tpot)),
+        clients / (at.ttft + at.tpot * (lengths[1] - 1)),
     )
 
 
@@ -103,13 +135,18 @@ def _studied(case: AnyCase, plan: Plan, count: int, on_stage: Callable[[str], No
 
 def _repository(architecture: str, shipped: str) -> str:
     """Return where engines load a model from: its Hugging Face id, or for a file of the user's a folder in /models."""
-    if architecture.endswith(".json") or architecture.startswith((".", "/")):
+    if _a_file(architecture):
         path = Path(architecture)
         folder = path.parent.resolve().name if path.suffix == ".json" else path.resolve().name
         return "/models/" + re.sub(r"[^A-Za-z0-9._-]+", "-", folder)
     if "/" in architecture:
         return architecture
     return f"{load_about(shipped).huggingface_id.partition('/')[0]}/{architecture}"
+
+
+def _a_file(architecture: str) -> bool:
+    """Tell a file of the user's from a name."""
+    return architecture.endswith(".json") or architecture.startswith((".", "/"))
 
 
 def _read_back(format: Format, written: Files, plan: Plan, facts: Facts) -> None:

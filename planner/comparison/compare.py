@@ -121,14 +121,12 @@ def _words(load: Load) -> str:
 
 
 def _compared(case: Case, one: Asked, found: Sequence[Stream], load: Load, base: Seen) -> Compared:
-    last = found[0].parts[-1]
     rows = []
     for metric in _LATENCIES:
         predicted = getattr(base, metric) * MILLISECONDS_PER_SECOND
-        low, high = (_moved_end(last, metric, end, predicted) for end in ("p10", "p90"))
-        rows.append(Row(metric, predicted, low, high, getattr(one.run, f"{metric}_ms")))
+        rows.append(Row(metric, predicted, *interval(found, metric, predicted), getattr(one.run, f"{metric}_ms")))
     notes = [*doubts(one.run)]
-    workload = case.scenario.workloads[last.workload]
+    workload = case.scenario.workloads[found[0].parts[-1].workload]
     for said, lengths in (
         ("prompts", (load.isl, workload.input_tokens)),
         ("outputs", (load.osl, workload.output_tokens)),
@@ -139,10 +137,23 @@ def _compared(case: Case, one: Asked, found: Sequence[Stream], load: Load, base:
     return Compared(f"{one.run.source}, {one.run.run}", one.name, text, tuple(rows), tuple(notes))
 
 
-def _moved_end(d: Deployment, metric: str, end: str, predicted: float) -> float | None:
-    """Return an end of the plan's interval at another load, as far from the prediction as at the plan's own."""
-    planned, stated = getattr(d.predicted, f"{metric}_ms"), getattr(d.predicted, f"{metric}_ms_{end}", None)
-    return None if stated is None else predicted * stated / planned
+def interval(found: Sequence[Stream], metric: str, predicted: float) -> tuple[float | None, float | None]:
+    """Return the ends of the plan's interval at another load, as far from the prediction as at the plan's own.
+
+    Args:
+        found: streams, whose ends are averaged by their rates.
+        metric: ``ttft`` or ``tpot``.
+        predicted: at the other load [ms].
+    """
+    total = sum(stream.rate for stream in found)
+    ends: list[float | None] = []
+    for end in ("p10", "p90"):
+        parts = [(stream.rate, stream.parts[-1].predicted) for stream in found]
+        stated = [getattr(p, f"{metric}_ms_{end}", None) for _, p in parts]
+        planned = [getattr(p, f"{metric}_ms") for _, p in parts]
+        known = [rate * s / p for (rate, _), s, p in zip(parts, stated, planned, strict=True) if s is not None]
+        ends.append(predicted * sum(known) / total if len(known) == len(parts) else None)
+    return ends[0], ends[1]
 
 
 def _commands(plan: Plan, asked: Sequence[Asked], path: str) -> list[str]:

@@ -7,18 +7,20 @@ from typing import Any, NamedTuple
 from planner import yaml_io
 from planner.errors import InputError
 from planner.launch import aiperf, sglang, trtllm, vllm
+from planner.launch.benchmark import PLAN, PREDICTED, figures, load_of
 from planner.launch.definition import Options, checked, flags, from_flags
-from planner.launch.engine import Engine, Load, checkpoint
+from planner.launch.engine import Engine, checkpoint
 from planner.launch.facts import Facts
 from planner.launch.found import Found
 from planner.launch.front import FRONT_IMAGE, front_lines
-from planner.launch.readme import figures
 from planner.launch.servers import Server, Target, servers, slug, targets
 from planner.plan import Deployment, Plan
 
 API = "nvidia.com/v1beta1"
 INVENTORY = "planner/inventory"  # a label of nodes: which inventory of the plan they are
 _TOKEN = "hf-token-secret"
+_MODELS = "/models"
+_CACHE = f"{_MODELS}/huggingface"  # of what engines download
 _FRONT_PORT, _SYSTEM_PORT = 8000, 9090
 _TYPES = MappingProxyType({"mixed": "worker", "prefill": "prefill", "decode": "decode"})
 _SERVER_ONLY = ("host", "port")  # of the engines' own servers, which Dynamo replaces
@@ -60,9 +62,8 @@ def files(plan: Plan, facts: Facts) -> dict[str, str]:
         mine = [target for target in found if target.workload == workload]
         name = slug(workload)
         written[f"{name}-front.yaml"] = _manifest(f"{name}: requests split as planned", _front(name, mine))
-        said = "\n# ".join(figures(plan, mine))
-        written[f"{name}-benchmark.yaml"] = _manifest(f"{name} at the planned load; predicted:\n# {said}",
-                                                      [_benchmark(name, mine, facts)])  # fmt: skip
+        head = [f"{name} at the planned load, through its front, {PREDICTED}", *figures(plan, mine)]
+        written[f"{name}-benchmark.yaml"] = _manifest("\n# ".join(head), [_benchmark(plan, name, mine, facts)])
     written["README.md"] = _readme(plan, facts, found)
     return written
 
@@ -130,7 +131,7 @@ def _worker(replicas: Sequence[Server], facts: Facts) -> dict[str, Any]:
         "image": BACKENDS[d.engine.name].image,
         "command": ["python3", "-m", f"dynamo.{d.engine.name}"],
         "args": words,
-        "env": [{"name": name, "value": value} for name, value in _environment(server).items()],
+        "env": [{"name": name, "value": value} for name, value in _environment(server, facts).items()],
         "envFrom": [{"secretRef": {"name": _TOKEN}}],
         "resources": {"limits": {"nvidia.com/gpu": str(each)}},
         "startupProbe": {
@@ -138,9 +139,9 @@ def _worker(replicas: Sequence[Server], facts: Facts) -> dict[str, Any]:
             "periodSeconds": 10,
             "failureThreshold": 360,
         },
-        "volumeMounts": [{"name": "models", "mountPath": "/models", "readOnly": True}],
+        "volumeMounts": [{"name": "models", "mountPath": _MODELS}],
     }
-    volumes: list[dict[str, Any]] = [{"name": "models", "persistentVolumeClaim": {"claimName": "models"}}]
+    volumes: list[dict[str, Any]] = [_weights()]
     if d.engine.name == "trtllm":
         container["volumeMounts"].append({"name": "engine", "mountPath": "/engine"})
         volumes.append({"name": "engine", "configMap": {"name": f"{slug(d.pair or d.name)}-engine"}})
@@ -155,9 +156,16 @@ def _worker(replicas: Sequence[Server], facts: Facts) -> dict[str, Any]:
     return component | ({"multinode": {"nodeCount": nodes}} if nodes > 1 else {})
 
 
-def _environment(server: Server) -> dict[str, str]:
-    found = BACKENDS[server.deployment.engine.name].engine.environment(server, 0)
-    return {name: value for name, value in found.items() if "${" not in value and "PORT" not in name}
+def _weights() -> dict[str, Any]:
+    """Return the volume that weights are kept in, anew: a manifest must not refer to another of its parts."""
+    return {"name": "models", "persistentVolumeClaim": {"claimName": "models"}}
+
+
+def _environment(server: Server, facts: Facts) -> dict[str, str]:
+    """Return the variables of a worker: weights are kept in the volume, addresses and ports are Dynamo's to give."""
+    found = BACKENDS[server.deployment.engine.name].engine.environment(server, 0, facts)
+    own = {name: value for name, value in found.items() if "${" not in value and "PORT" not in name}
+    return {"HF_HOME": _CACHE} | own
 
 
 def _words(d: Deployment, facts: Facts) -> list[str]:
@@ -215,21 +223,25 @@ def _front(name: str, mine: Sequence[Target]) -> list[dict[str, Any]]:
     ]
 
 
-def _benchmark(name: str, mine: Sequence[Target], facts: Facts) -> dict[str, Any]:
-    d = _first(mine[0]).deployment
-    lengths = facts.workloads[d.workload]
-    load = Load(
-        f"http://{name}-front:{_FRONT_PORT}", facts.models[d.model].repository, lengths.input_tokens,
-        lengths.output_tokens, sum(target.rate for target in mine), 1, aiperf.RESULT.format(name=name),
-    )  # fmt: skip
+def _benchmark(plan: Plan, name: str, mine: Sequence[Target], facts: Facts) -> dict[str, Any]:
+    engine = BACKENDS[_first(mine[0]).deployment.engine.name].engine._replace(result=aiperf.RESULT)
+    load = load_of(engine, facts, mine, f"http://{name}-front:{_FRONT_PORT}")
     words = aiperf.bench(load)
-    show = f"{words[-1]} && cat {load.result}"
-    container = {"name": "aiperf", "image": aiperf.IMAGE, "command": [*words[:-1], show]}
+    show = f"{words[-1]} >&2 && cat {load.result}"
+    container: dict[str, Any] = {
+        "name": "aiperf",
+        "image": aiperf.IMAGE,
+        "command": [*words[:-1], show],
+        "env": [{"name": "HF_HOME", "value": _CACHE}],
+        "envFrom": [{"secretRef": {"name": _TOKEN}}],
+        "volumeMounts": [{"name": "models", "mountPath": _MODELS}],
+    }
+    pod = {"restartPolicy": "Never", "containers": [container], "volumes": [_weights()]}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": f"{name}-benchmark"},
-        "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
     }
 
 
@@ -250,14 +262,19 @@ def _readme(plan: Plan, facts: Facts, found: Sequence[Target]) -> str:
     lines = "\n".join(f"- {line}" for line in figures(plan, found))
     return f"""# {slug(plan.scenario.name)} on Dynamo
 
-Written by planner {plan.planner_version} from a plan that is {plan.termination.detail}. Predicted:
+Written by planner {plan.planner_version} from a plan that is {plan.termination.detail};
+{PREDICTED}
 
 {lines}
 
 ## Before
 
 - an operator of Dynamo that serves `{API}`
-- a secret `{_TOKEN}` with HF_TOKEN, and a volume claim `models` with weights that no model's name stands for
+- a secret `{_TOKEN}` with HF_TOKEN
+- a volume claim `models` that all pods can mount and write: weights are downloaded below `{_CACHE}`; what no
+  model's name stands for must lie there already
+- network adapters with RDMA in the pods, for prefill and decode apart and for replicas of several nodes: how pods ask
+  for them is the cluster's own (an annotation or a resource of its device plugin), so it is not in these files
 - nodes by inventory:
 
 ```sh
@@ -280,7 +297,9 @@ which. Every option was held against the one in the image.{others}
 {jobs}
 ```
 
-The log ends with AIPerf's result; `planner compare plan.json RESULT --of WORKLOAD` puts it beside the prediction.
+The log ends with AIPerf's result; `planner compare {PLAN} RESULT --of WORKLOAD` puts it beside the prediction.
+`{PLAN}` is the plan that all this was written from (files that its scenario names by a relative path are looked for
+beside it: `--folder` says where else).
 """
 
 

@@ -57,7 +57,9 @@ class FakeEngine:
         if request.path == "/health":
             await http.answer(writer, "200 OK", "")
         elif request.path == "/v1/models":
-            await http.answer(writer, "200 OK", json.dumps({"object": "list", "data": [{"id": model, "object": "model"}]}))
+            await http.answer(
+                writer, "200 OK", json.dumps({"object": "list", "data": [{"id": model, "object": "model"}]})
+            )
         elif request.path == "/metrics":
             await http.answer(writer, "200 OK", self._metrics(), "text/plain; version=0.0.4")
         elif request.method == "POST" and request.path in ("/v1/completions", "/v1/chat/completions"):

@@ -1,7 +1,7 @@
 """AIPerf: a benchmark for engines that bring none whose results are read here."""
 
 from planner.launch.definition import checked, definition, flags
-from planner.launch.engine import Load
+from planner.launch.engine import Load, tokenizer
 
 IMAGE = "python:3.12-slim"
 RESULT = "{name}/profile_export_aiperf.json"
@@ -21,7 +21,8 @@ def bench(load: Load) -> list[str]:
             "model": load.model, "url": load.url, "endpoint-type": "completions", "streaming": True, **how,
             "isl": load.input_tokens, "isl-stddev": 0, "osl": load.output_tokens, "osl-stddev": 0,
             "request-count": load.requests, "extra-inputs": "ignore_eos:true",
-            "artifact-dir": load.result.partition("/")[0],
+            "artifact-dir": load.result.partition("/")[0], **tokenizer(load),
+            **({"tokenizer-trust-remote-code": True} if load.trusted else {}),
         },
     )  # fmt: skip
     words = " ".join(["aiperf profile", *flags(options)])

@@ -7,12 +7,13 @@ from typing import Any
 
 from planner import yaml_io
 from planner.errors import InputError, InternalError
+from planner.launch.benchmark import benchmarks
 from planner.launch.definition import Options, checked_variables, definition, flags, from_flags
 from planner.launch.engine import Engine
 from planner.launch.facts import Facts
 from planner.launch.found import Found
 from planner.launch.front import FRONT_IMAGE, front_conf
-from planner.launch.readme import benchmarks, readme
+from planner.launch.readme import readme
 from planner.launch.servers import FRONT, Server, Target, address_of, node_name, servers, slug, targets
 from planner.launch.vendor import ASCEND_DRIVER, image
 from planner.plan import Deployment, Plan
@@ -79,14 +80,12 @@ def _dumped(engine: Engine, d: Deployment, settings: Options) -> str:
     """Return options as the engine's file has them; JSON has no place for a comment."""
     if engine.config.endswith(".json"):
         return json.dumps(settings, indent=2) + "\n"
-    return _headed(engine, d, yaml_io.dump(dict(settings)))
-
-
-def _headed(engine: Engine, d: Deployment, text: str) -> str:
     version = definition(engine.name).version
-    what = f"{d.replicas} × {d.devices_per_replica} {slug(d.hardware)}"
-    head = f"# {slug(d.name)}: {engine.title} {version}, {what}\n"
-    return head + text
+    lines = [f"{slug(d.name)}: {engine.title} {version}, {d.replicas} × {d.devices_per_replica} {slug(d.hardware)}"]
+    if engine.block_option and engine.block_option not in settings:
+        lines += [f"{engine.block_option} is left to the engine: its kernel for latents (MLA) takes",
+                  f"{engine.kernel_blocks}; the plan counts blocks of {d.block_size}"]  # fmt: skip
+    return "".join(f"# {line}\n" for line in lines) + yaml_io.dump(dict(settings))
 
 
 def _nodes(server: Server) -> list[str]:
@@ -99,7 +98,10 @@ def _hosts(placed: Sequence[Server], written: Mapping[str, str]) -> str:
     lines += [f"{address_of(node)}={'127.0.0.1' if len(nodes) == 1 else node}" for node in nodes]
     lines += [f"FRONT_ADDRESS={'127.0.0.1' if len(nodes) == 1 else nodes[0]}"]
     if any("NETWORK_INTERFACE" in text for text in written.values()):
-        lines += ["# the network interface that has these addresses, by its name on every node", "NETWORK_INTERFACE=eth0"]
+        lines += [
+            "# the network interface that has these addresses, as all nodes call it",
+            "NETWORK_INTERFACE=eth0",
+        ]
     return "\n".join([*lines, "MODELS=/models", "HF_CACHE=/root/.cache/huggingface", "HF_TOKEN=", ""])
 
 
@@ -107,9 +109,14 @@ def _ready(engine: Engine, placed: Sequence[Server]) -> str:
     """Return a script that waits until every replica answers; those of several nodes do once all their parts run."""
     urls = [f"http://${{{address_of(s.head)}}}:{s.port + engine.health_offset}{engine.health}" for s in placed]
     lines = ["#!/bin/sh", "set -eu", 'cd "$(dirname "$0")"', f"set -a && . ./{HOSTS} && set +a"]
-    lines += ["# waits as long as weights take to load; a replica that keeps restarting is seen in `docker compose logs`"]
+    lines += [
+        "# waits as long as weights take to load; a replica that keeps restarting is seen in `docker compose logs`"
+    ]
     for url in urls:
-        lines += [f'echo "waiting for {url}"', f'until curl --fail --silent --output /dev/null "{url}"; do sleep 5; done']
+        lines += [
+            f'echo "waiting for {url}"',
+            f'until curl --fail --silent --output /dev/null "{url}"; do sleep 5; done',
+        ]
     return "\n".join([*lines, f'echo "all {len(urls)} replicas are ready"', ""])
 
 
@@ -139,7 +146,7 @@ def _service(engine: Engine, server: Server, k: int, facts: Facts, pair: Sequenc
         "restart": "unless-stopped",
         "environment": {
             "HF_TOKEN": "${HF_TOKEN}",
-            **checked_variables(engine.name, engine.environment(server, k)),
+            **checked_variables(engine.name, engine.environment(server, k, facts)),
             **visible,
         },
         "volumes": [

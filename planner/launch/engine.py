@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from planner.errors import InternalError
 from planner.launch.definition import Options
-from planner.launch.facts import EngineFacts, Facts
+from planner.launch.facts import EngineFacts, Facts, ModelFacts
 from planner.launch.servers import Server, Target
 from planner.plan import Deployment
 
@@ -29,7 +30,9 @@ class Engine(NamedTuple):
     by their names. ``images`` by device or vendor. ``route`` stands before the parts of a pair, ``bench`` is the
     command of a benchmark that writes ``result``. Where the configuration file is not an option like any other,
     ``command`` makes the words of a part from those of its options, and ``said`` reads them back. ``beside`` are more
-    files of a deployment's folder.
+    files of a deployment's folder. ``online``: formats that it makes of bf16 weights itself (``checkpoint``);
+    ``served`` is what it calls a model, given the model's Hugging Face id. ``block_option`` is left out where the
+    kernel chooses, among ``kernel_blocks``.
     """
 
     name: str
@@ -40,7 +43,7 @@ class Engine(NamedTuple):
     health: str
     settings: Callable[[Deployment, Facts], Options]
     part: Callable[[Server, int, Sequence[Deployment]], Options]
-    environment: Callable[[Server, int], Mapping[str, str]]
+    environment: Callable[[Server, int, Facts], Mapping[str, str]]
     read: Callable[[Options, str, Facts], Mapping[str, Any]]
     route: Callable[[Target], Route]
     bench: Callable[["Load"], Sequence[str]]
@@ -50,16 +53,24 @@ class Engine(NamedTuple):
     said: Callable[[Sequence[str]], Options] | None = None
     beside: Mapping[str, str] = {}
     health_offset: int = 0
+    online: Mapping[str, str] = {}
+    served: Callable[[str], str] = str
+    shared_memory: Mapping[str, str] = {"ipc": "host"}
+    block_option: str = ""
+    kernel_blocks: str = ""
 
 
 class Load(NamedTuple):
     """A benchmark run: where to, with which model and lengths, and how hard.
 
-    ``rate`` is the arrival rate [request/s] of an open loop, 0 for a closed loop of ``clients``.
+    ``rate`` is the arrival rate [request/s] of an open loop, 0 for a closed loop of ``clients``. ``tokenizer`` is an id
+    or a folder, which may have code of its own that ``trusted`` lets run.
     """
 
     url: str
     model: str
+    tokenizer: str
+    trusted: bool
     input_tokens: int
     output_tokens: int
     rate: float
@@ -128,3 +139,33 @@ def draft_model(model: str) -> str:
 def latent(d: Deployment) -> bool:
     """Tell whether the model caches latents (MLA): attention kernels choose the block then."""
     return any(kind in ("mla", "sparse_mla") for kind in d.attention.layers)
+
+
+def tokenizer(load: Load, name: str = "tokenizer") -> dict[str, str]:
+    """Return the option of a benchmark that names the tokenizer; none where it is that of the model it asks for."""
+    return {} if load.tokenizer == load.model else {name: load.tokenizer}
+
+
+def block(d: Deployment, engine: EngineFacts, name: str) -> dict[str, int]:
+    """Return the option of the block size; none where the kernel for latents chooses, unless the plan asks for one."""
+    return {} if latent(d) and d.block_size == engine.block_size else {name: d.block_size}
+
+
+def read_block(options: Options, name: str, known: ModelFacts, engine: EngineFacts) -> int:
+    """Return the block size that the plan counted with.
+
+    Raises:
+        InternalError: it is missing, and the model is none whose kernel chooses.
+    """
+    if name not in options and not known.latent:
+        msg = f"--{name} is missing, and no kernel chooses it"
+        raise InternalError(msg)
+    return int(options.get(name, engine.block_size))
+
+
+def network_variables(*more: str) -> dict[str, str]:
+    """Return the variables that keep what replicas of several nodes say to each other on one interface.
+
+    Without them Gloo takes the address that a node's own name stands for, often the loopback.
+    """
+    return dict.fromkeys(("GLOO_SOCKET_IFNAME", *more), "${NETWORK_INTERFACE}")

@@ -11,13 +11,20 @@ class ModelFacts(NamedTuple):
     """A model as engines load it: its Hugging Face id or path, the format its checkpoint is stored in.
 
     ``own_drafts``: it has a draft module of its own (MTP); a separate draft model is not named by a scenario.
-    ``experts``: of a layer of the mixture, 0 without one.
+    ``experts``: of a layer of the mixture, of which each token takes ``experts_per_token`` and all of
+    ``shared_experts``; 0 without one. ``hidden``: its width. ``latent``: it caches latents (MLA). ``remote_code``: its
+    repository has code that engines must be let run.
     """
 
     repository: str
     precision: str
     own_drafts: bool
     experts: int
+    experts_per_token: int
+    shared_experts: int
+    hidden: int
+    latent: bool
+    remote_code: bool
 
 
 class InventoryFacts(NamedTuple):
@@ -34,6 +41,22 @@ class WorkloadFacts(NamedTuple):
     output_tokens: int
 
 
+class Latency(NamedTuple):
+    """A mean latency [ms], and the ends of four fifths of what is expected of it; None where these are not known."""
+
+    mean: float
+    p10: float | None
+    p90: float | None
+
+
+class Expected(NamedTuple):
+    """What requests of a load are predicted to see on average, and how many complete [request/s]."""
+
+    ttft: Latency
+    tpot: Latency
+    requests_per_s: float
+
+
 class EngineFacts(NamedTuple):
     """How an engine shares out memory, and its default block [token].
 
@@ -48,6 +71,7 @@ class EngineFacts(NamedTuple):
 class Facts(NamedTuple):
     """Facts by the scenario's names of models, inventories and workloads, and by engine name.
 
+    ``loops``: by mixed deployment, what one replica's planned clients see that ask again as soon as they are answered.
     ``capacity`` is for the capacity workbook.
     """
 
@@ -55,4 +79,5 @@ class Facts(NamedTuple):
     inventory: Mapping[str, InventoryFacts]
     workloads: Mapping[str, WorkloadFacts]
     engines: Mapping[str, EngineFacts]
+    loops: Mapping[str, Expected] = {}
     capacity: CapacityFacts = CapacityFacts()

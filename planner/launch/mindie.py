@@ -20,10 +20,16 @@ _CONFIG = "mindie.json"
 _PORT, _MANAGEMENT, _METRICS = 1025, 1026, 1027  # what the file has until a replica starts
 _PREFILLS = 50  # requests in a step of prompts, as by default
 _IMAGE = "mindie:3.0.0-800I-{}-py311-openeuler24.03-lts"
-_START = f"""#!/bin/sh
+_START = f"""#!/bin/bash
 # {_CONFIG} with the ports of one replica: requests, management, metrics
-set -eu
-home=$(python3 -c 'import mindie_llm, os; print(os.path.dirname(mindie_llm.__file__))')
+set -e
+folder() {{ python3 -c "import importlib.util as i; print(*i.find_spec('$1').submodule_search_locations)"; }}
+source /usr/local/Ascend/ascend-toolkit/set_env.sh
+source /usr/local/Ascend/nnal/atb/set_env.sh
+home=$(folder mindie_llm)
+source "$home/set_env.sh"
+export ATB_SPEED_HOME_PATH=$(folder atb_llm)
+export LD_LIBRARY_PATH=$ATB_SPEED_HOME_PATH/lib:$LD_LIBRARY_PATH
 sed -e 's/"port": {_PORT}/"port": '"$1"/ -e 's/"managementPort": {_MANAGEMENT}/"managementPort": '"$2"/ \\
   -e 's/"metricsPort": {_METRICS}/"metricsPort": '"$3"/ /launch/{_CONFIG} > "$home/conf/config.json"
 chmod 640 "$home/conf/config.json"
@@ -114,13 +120,13 @@ def _model(d: Deployment, facts: Facts, path: str) -> dict[str, Any]:
         plugins = [("plugin_type", "mtp"), ("num_speculative_tokens", d.speculative_tokens)]  # type: ignore[list-item]
     model: dict[str, Any] = {
         "modelInstanceType": "Standard",
-        "modelName": facts.models[d.model].repository.rpartition("/")[2],
+        "modelName": _served(facts.models[d.model].repository),
         "modelWeightPath": path if path.startswith("/") else f"/models/{path.rpartition('/')[2]}",
         "worldSize": d.devices_per_replica,
         "cpuMemSize": 0,
         "npuMemSize": -1,
         "backendType": "atb",
-        "trustRemoteCode": False,
+        "trustRemoteCode": facts.models[d.model].remote_code,
         "tp": d.tp,
         "dp": d.attention_dp,
         "sp": d.context_parallel,
@@ -128,6 +134,11 @@ def _model(d: Deployment, facts: Facts, path: str) -> dict[str, Any]:
     if facts.models[d.model].experts:
         model |= {"moe_tp": d.moe_tp, "moe_ep": d.ep}
     return model | ({"plugin_params": json.dumps(dict(plugins))} if plugins else {})
+
+
+def _served(repository: str) -> str:
+    """Return what requests call a model, whose name takes no slash."""
+    return repository.rpartition("/")[2]
 
 
 def part(server: Server, k: int, pair: Sequence[Deployment]) -> Options:
@@ -143,12 +154,14 @@ def _said(words: Sequence[str]) -> Options:
     return {"port": int(words[1])}
 
 
-def environment(server: Server, k: int) -> Mapping[str, str]:
+def environment(server: Server, k: int, facts: Facts) -> Mapping[str, str]:
     """Return the variables of a replica: its address and its share of memory."""
     d = server.deployment
     share = memory_fraction(d, EngineFacts("total", 0.0, d.block_size))
+    address = f"${{{address_of(server.head)}}}"
     return {
-        "MIES_CONTAINER_IP": f"${{{address_of(server.head)}}}",
+        "MIES_CONTAINER_IP": address,
+        "MIES_CONTAINER_MANAGEMENT_IP": address,  # whose port answers health checks
         "NPU_MEMORY_FRACTION": f"{share:g}",
         "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True",
         "ATB_WORKSPACE_MEM_ALLOC_ALG_TYPE": "3",
@@ -191,7 +204,7 @@ def route(target: Target) -> Route:
 ENGINE = Engine(
     name="mindie",
     title="MindIE",
-    program=("sh",),
+    program=("bash",),
     config=_CONFIG,
     images=MappingProxyType({
         "Huawei": _IMAGE.format("A2"),
@@ -211,4 +224,6 @@ ENGINE = Engine(
     said=_said,
     beside=MappingProxyType({"start.sh": _START}),
     health_offset=1000,
+    served=_served,
+    shared_memory=MappingProxyType({"shm_size": "16g"}),  # its own: what a stopped server left there stops the next
 )  # fmt: skip

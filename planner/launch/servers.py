@@ -77,6 +77,11 @@ def node_name(inventory: str, node: int) -> str:
     return f"{slug(inventory)}-{node}"
 
 
+def clients_of_one(d: Deployment) -> int:
+    """Return how many requests are planned to be under way on one replica."""
+    return max(1, round(d.requests_in_flight / d.replicas))
+
+
 def address_of(node: str) -> str:
     """Return the variable that holds a node's address."""
     return node.upper().replace("-", "_") + "_ADDRESS"

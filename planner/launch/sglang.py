@@ -12,15 +12,18 @@ from planner.launch.engine import (
     Engine,
     Load,
     Route,
+    block,
     checkpoint,
     draft_model,
     installed,
-    latent,
     memory_fraction,
+    network_variables,
+    read_block,
+    tokenizer,
     weight_precision,
 )
 from planner.launch.facts import Facts
-from planner.launch.servers import Server, Target, address_of
+from planner.launch.servers import Server, Target, address_of, node_name
 from planner.plan import Deployment
 
 _ONLINE = MappingProxyType({"fp8": "fp8"})
@@ -49,8 +52,9 @@ def settings(d: Deployment, facts: Facts) -> Options:
         "kv-cache-dtype": _KV_DTYPES[d.kv_precision],
         "enable-metrics": True,
     } | _chunks(d)
-    if not (latent(d) and d.block_size == engine.block_size):
-        options["page-size"] = d.block_size
+    options |= block(d, engine, "page-size")
+    if facts.models[d.model].remote_code:
+        options["trust-remote-code"] = True
     if method is not None:
         options["quantization"] = method
     if d.context_parallel > 1:
@@ -106,9 +110,13 @@ def part(server: Server, k: int, pair: Sequence[Deployment]) -> Options:
     return checked("sglang", "serve", options)
 
 
-def environment(server: Server, k: int) -> dict[str, str]:
-    """Return the variables of a part: none beyond the options."""
-    return {}
+def environment(server: Server, k: int, facts: Facts) -> dict[str, str]:
+    """Return the variables of a part: where others reach it, if any do."""
+    d = server.deployment
+    if len(server.parts) == 1 and d.role == "mixed":
+        return {}
+    found = {"HOST_IP": f"${{{address_of(node_name(d.inventory, server.parts[k].node))}}}"}
+    return found | (network_variables("NCCL_SOCKET_IFNAME") if len(server.parts) > 1 else {})
 
 
 def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
@@ -130,7 +138,7 @@ def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
         "max_num_seqs": options["max-running-requests"] // dp,
         "max_num_batched_tokens": options["max-prefill-tokens"] // dp,
         "max_model_len": options["context-length"],
-        "block_size": options.get("page-size", facts.engines["sglang"].block_size),
+        "block_size": read_block(options, "page-size", facts.models[model], facts.engines["sglang"]),
         "prefill_policy": "mixed_chunked" if options.get("enable-mixed-chunk") else policy,
         "speculative_tokens": options.get("speculative-num-steps", 0),
         "graph_capture_sizes": tuple(options.get("cuda-graph-bs-decode", ())),
@@ -146,7 +154,7 @@ def route(target: Target) -> Route:
         {
             "pd-disaggregation": True, "policy": "power_of_two", "host": "0.0.0.0", "port": target.port,
             "prefill": [f"{s.url} {s.transfer_port}" for s in target.prefill],
-            "decode": [s.url for s in target.decode],
+            "decode": [s.url for s in target.decode], "prometheus-port": target.metrics_port,
         },
     )  # fmt: skip
     program = ["python3", "-m", "sglang_router.launch_router"]
@@ -154,15 +162,19 @@ def route(target: Target) -> Route:
 
 
 def bench(load: Load) -> list[str]:
-    """Return the benchmark that comes with SGLang."""
-    how = {"request-rate": round(load.rate, 4)} if load.rate else {"max-concurrency": load.clients}
+    """Return the benchmark that comes with SGLang; its prompts are token numbers, others it would have to download."""
+    how = (
+        {"request-rate": round(load.rate, 4)}
+        if load.rate
+        else {"max-concurrency": load.clients, "warmup-requests": load.clients}
+    )
     options = checked(
         "sglang",
         "bench",
         {
-            "backend": "sglang-oai", "base-url": load.url, "model": load.model, "dataset-name": "random",
+            "backend": "sglang-oai", "base-url": load.url, "model": load.model, "dataset-name": "random-ids",
             "random-input-len": load.input_tokens, "random-output-len": load.output_tokens, "random-range-ratio": 1.0,
-            "num-prompts": load.requests, **how, "output-file": load.result,
+            "num-prompts": load.requests, **how, "output-file": load.result, **tokenizer(load),
         },
     )  # fmt: skip
     return ["python3", "-m", "sglang.benchmark.serving", *flags(options)]
@@ -182,4 +194,7 @@ ENGINE = Engine(
     route=route,
     bench=bench,
     result="{name}.jsonl",
+    online=_ONLINE,
+    block_option="page-size",
+    kernel_blocks="64 (FlashMLA), 32 or 64 (TensorRT-LLM) or what is set, else 1",
 )

@@ -10,7 +10,7 @@ from typing import Any
 from planner import yaml_io
 from planner.errors import InputError
 from planner.launch import aiperf
-from planner.launch.definition import Options, checked, from_flags
+from planner.launch.definition import Options, checked, flags, from_flags
 from planner.launch.engine import Engine, Route, checkpoint, memory_fraction, weight_precision
 from planner.launch.facts import Facts
 from planner.launch.servers import Server, Target
@@ -83,14 +83,16 @@ def part(server: Server, k: int, pair: Sequence[Deployment]) -> Options:
 def _command(server: Server, words: Sequence[str], facts: Facts) -> list[str]:
     """Return the words of a part; the model goes first, it is no option."""
     path, _ = checkpoint(server.deployment, facts, {})
-    return [path, "--config", f"/launch/{_CONFIG}", *words]
+    model = facts.models[server.deployment.model]
+    more = {"served_model_name": model.repository} | ({"trust_remote_code": True} if model.remote_code else {})
+    return [path, "--config", f"/launch/{_CONFIG}", *flags(checked("trtllm", "start", more)), *words]
 
 
 def _said(words: Sequence[str]) -> Options:
     return {"model": words[0], **from_flags("trtllm", "start", words[1:])}
 
 
-def environment(server: Server, k: int) -> Mapping[str, str]:
+def environment(server: Server, k: int, facts: Facts) -> Mapping[str, str]:
     """Return the variables of a part: what has no option."""
     return {_FUSED: "1"} if _OVERLAP in server.deployment.overlaps else {}
 

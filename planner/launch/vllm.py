@@ -9,14 +9,17 @@ from planner.launch.engine import (
     Engine,
     Load,
     Route,
+    block,
     checkpoint,
     draft_model,
     installed,
-    latent,
     memory_fraction,
+    network_variables,
+    read_block,
+    tokenizer,
     weight_precision,
 )
-from planner.launch.facts import EngineFacts, Facts
+from planner.launch.facts import Facts
 from planner.launch.servers import Server, Target, address_of, node_name
 from planner.plan import Deployment
 
@@ -54,8 +57,9 @@ def shared(d: Deployment, facts: Facts, path: str, kv_dtypes: Mapping[str, str] 
         "gpu-memory-utilization": memory_fraction(d, engine),
         "kv-cache-dtype": kv_dtypes[d.kv_precision],
     }
-    if not (latent(d) and d.block_size == engine.block_size):
-        options["block-size"] = d.block_size
+    options |= block(d, engine, "block-size")
+    if facts.models[d.model].remote_code:
+        options["trust-remote-code"] = True
     options |= _switch("enable-chunked-prefill", on=d.prefill_policy == "mixed_chunked")
     options |= _switch("enable-prefix-caching", on="gated_delta" not in d.attention.layers)
     if d.ep > 1:
@@ -116,11 +120,13 @@ def part(server: Server, k: int, pair: Sequence[Deployment]) -> Options:
     return checked("vllm", "serve", options)
 
 
-def environment(server: Server, k: int) -> dict[str, str]:
+def environment(server: Server, k: int, facts: Facts) -> dict[str, str]:
     """Return the variables of a part: its own address, and where caches are asked for."""
     d = server.deployment
     address = f"${{{address_of(node_name(d.inventory, server.parts[k].node))}}}"
-    found = {"VLLM_HOST_IP": address} if len(server.parts) > 1 else {}
+    found = {}
+    if len(server.parts) > 1:
+        found = {"VLLM_HOST_IP": address} | network_variables("NCCL_SOCKET_IFNAME")
     if d.role != "mixed":
         found |= {
             "VLLM_NIXL_SIDE_CHANNEL_HOST": address,
@@ -135,14 +141,16 @@ def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
     on = [name for name, option in _SWITCHES.items() if options.get(option)]
     on += [name for name, wanted in _PASSES.items() if all(passes.get(key) for key in wanted)]
     method = options.get("quantization")
-    return read_shared(options, facts.engines["vllm"], KV_DTYPES) | {
+    return read_shared(options, model, facts, "vllm", KV_DTYPES) | {
         "weight_precision": weight_precision(options["model"], method, facts, model, ONLINE),
         "redundant_experts": options.get("eplb-config", {}).get("num_redundant_experts", 0),
         "overlaps": tuple(sorted(on)),
     }
 
 
-def read_shared(options: Options, engine: EngineFacts, kv_dtypes: Mapping[str, str]) -> dict[str, Any]:
+def read_shared(
+    options: Options, model: str, facts: Facts, engine: str, kv_dtypes: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the fields that ``shared`` writes."""
     tp, dp = options["tensor-parallel-size"], options["data-parallel-size"]
     connector = options.get("kv-transfer-config", {}).get("kv_role")
@@ -157,7 +165,7 @@ def read_shared(options: Options, engine: EngineFacts, kv_dtypes: Mapping[str, s
         "max_num_seqs": options["max-num-seqs"],
         "max_num_batched_tokens": options["max-num-batched-tokens"],
         "max_model_len": options["max-model-len"],
-        "block_size": options.get("block-size", engine.block_size),
+        "block_size": read_block(options, "block-size", facts.models[model], facts.engines[engine]),
         "prefill_policy": "mixed_chunked" if options.get("enable-chunked-prefill") else "mixed_whole",
         "speculative_tokens": options.get("speculative-config", {}).get("num_speculative_tokens", 0),
         "graph_capture_sizes": tuple(options.get("cudagraph-capture-sizes", ())),
@@ -172,6 +180,7 @@ def route(target: Target) -> Route:
         {
             "vllm-pd-disaggregation": True, "kv-connector": "nixl", "policy": "power_of_two", "host": "0.0.0.0",
             "port": target.port, "prefill": [s.url for s in target.prefill], "decode": [s.url for s in target.decode],
+            "prometheus-port": target.metrics_port,
         },
     )  # fmt: skip
     return installed("vllm-router", definition("vllm-router").version, ["vllm-router"], repeated(options))
@@ -189,10 +198,10 @@ def bench(load: Load) -> list[str]:
         "bench",
         {
             "backend": "openai", "base-url": load.url, "endpoint": "/v1/completions", "model": load.model,
-            "dataset-name": "random", "random-input-len": load.input_tokens, "random-output-len": load.output_tokens,
-            "ignore-eos": True, "num-prompts": load.requests, **how, "percentile-metrics": "ttft,tpot,itl",
-            "metric-percentiles": "10,50,90,99", "save-result": True, "save-detailed": True,
-            "result-filename": load.result,
+            **tokenizer(load), "dataset-name": "random", "random-input-len": load.input_tokens,
+            "random-output-len": load.output_tokens, "ignore-eos": True, "num-prompts": load.requests, **how,
+            "percentile-metrics": "ttft,tpot,itl", "metric-percentiles": "10,50,90,99", "save-result": True, "save-detailed": True,
+            "result-filename": load.result, **({"trust-remote-code": True} if load.trusted else {}),
         },
     )  # fmt: skip
     return ["vllm", "bench", "serve", *flags(options)]
@@ -211,4 +220,7 @@ ENGINE = Engine(
     read=read,
     route=route,
     bench=bench,
+    online=ONLINE,
+    block_option="block-size",
+    kernel_blocks="16 (FlashAttention, Triton), 64 (FlashMLA), 32 or 64 (FlashInfer) or 128 (CUTLASS)",
 )

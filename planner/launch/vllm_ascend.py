@@ -1,5 +1,6 @@
 """vLLM with the vllm-ascend plugin: what differs from vLLM, and back."""
 
+import math
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 from planner.errors import InputError
 from planner.launch import vllm
 from planner.launch.definition import Options, checked, flags
-from planner.launch.engine import Engine, Route, checkpoint, weight_precision
-from planner.launch.facts import Facts
+from planner.launch.engine import Engine, Load, Route, checkpoint, network_variables, weight_precision
+from planner.launch.facts import Facts, ModelFacts
 from planner.launch.servers import Server, Target, address_of, node_name
 from planner.plan import Deployment
 
@@ -23,13 +24,21 @@ _SWITCHES = MappingProxyType({
     "shared_expert_overlap": ("multistream_overlap_shared_expert", True),
 })  # fmt: skip
 _IMAGE = "quay.io/ascend/vllm-ascend:v0.24.0rc1"
+# What the image's own shells read at their start (Dockerfile.a3 at that tag): without it no library of CANN is found.
+_SHELL = (
+    "source /usr/local/Ascend/ascend-toolkit/set_env.sh && source /usr/local/Ascend/nnal/atb/set_env.sh && "
+    "export LD_LIBRARY_PATH=$LD_LIBRARY_PATH:/usr/local/lib && exec "
+)
+_IMAGES = MappingProxyType({"Huawei": _IMAGE} | dict.fromkeys(("ascend-910c", "ascend-910c-a3"), f"{_IMAGE}-a3"))
+_BUFFER = 200  # MiB of HCCL's buffers by default
+_EXCHANGED = 512  # tokens of a tensor-parallel rank that are exchanged at once, at most
 _PROXY = "/vllm-workspace/vllm-ascend/examples/disaggregated_prefill_v1/load_balance_proxy_server_example.py"
 
 
 def settings(d: Deployment, facts: Facts) -> Options:
     """Return the options that all replicas of a deployment share."""
     path, _ = checkpoint(d, facts, {})
-    options = vllm.shared(d, facts, path, _KV_DTYPES)
+    options = vllm.shared(d, facts, path, _KV_DTYPES) | {"block-size": d.block_size}  # MLA has no other block here
     if d.weight_precision != "bf16" and path != facts.models[d.model].repository:
         options["quantization"] = "ascend"
     if d.role == "decode":  # a step of decodes is captured whole
@@ -70,21 +79,46 @@ def _shape(role: str, pair: Sequence[Deployment]) -> dict[str, int]:
     return {"dp_size": dp, "tp_size": tp} | ({"pp_size": pp} if role == "prefill" else {})
 
 
-def environment(server: Server, k: int) -> dict[str, str]:
+def exchange_buffer(d: Deployment, model: ModelFacts) -> int:
+    """Return the buffer that dispatch and combine of experts take [MiB], at least HCCL's own default.
+
+    A rank takes in as many tokens for each of its experts as every rank may send, each as wide as two bytes a value and
+    a head of 64 bytes, in lines of 512; and once more to answer.
+
+    Source: aclnnMoeDistributeDispatchV2 in CANN's reference of operators; tokens at once: set_mc2_tokens_capacity in
+    vllm_ascend/ascend_forward_context.py.
+    """
+    steps = max(d.graph_capture_sizes, default=d.max_num_seqs * (1 + d.speculative_tokens))
+    tokens = min(-(-steps // d.tp), _EXCHANGED)
+    here = -(-(model.experts + d.redundant_experts) // d.ep)
+
+    def lines(size: int) -> int:
+        return -(-size // 512) * 512
+
+    row = 2 * model.hidden
+    sent = here * tokens * d.ep * lines(-(-row // 32) * 32 + 64)
+    returned = (model.experts_per_token + model.shared_experts) * tokens * lines(row)
+    return max(_BUFFER, math.ceil(2 * (sent + returned) / 2**20))
+
+
+def environment(server: Server, k: int, facts: Facts) -> dict[str, str]:
     """Return the variables of a part: its address for collectives, and what its documentation sets everywhere."""
     d = server.deployment
     address = f"${{{address_of(node_name(d.inventory, server.parts[k].node))}}}"
     found = {"PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True", "OMP_PROC_BIND": "false", "OMP_NUM_THREADS": "10"}
+    found |= {"HCCL_OP_EXPANSION_MODE": "AIV", "TASK_QUEUE_ENABLE": "1"}
     if len(server.parts) > 1 or d.role != "mixed":
         found |= {"VLLM_HOST_IP": address, "HCCL_IF_IP": address}
-        found |= dict.fromkeys(("HCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME"), "${NETWORK_INTERFACE}")
+        found |= network_variables("HCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME")
+    if d.ep > 1:
+        found["HCCL_BUFFSIZE"] = str(exchange_buffer(d, facts.models[d.model]))
     return found | ({"DYNAMIC_EPLB": "true"} if d.redundant_experts else {})
 
 
 def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
     """Return the fields of a deployment that options say, by their names in the plan."""
     more = options.get("additional-config", {})
-    return vllm.read_shared(options, facts.engines["vllm-ascend"], _KV_DTYPES) | {
+    return vllm.read_shared(options, model, facts, "vllm-ascend", _KV_DTYPES) | {
         "weight_precision": weight_precision(options["model"], None, facts, model, {}),
         "redundant_experts": more.get("eplb_config", {}).get("num_redundant_experts", 0),
         "overlaps": tuple(sorted(name for name, (key, value) in _SWITCHES.items() if more.get(key) == value)),
@@ -98,20 +132,27 @@ def route(target: Target) -> Route:
         sides[f"{side}-hosts"] = [f"${{{address_of(server.head)}}}" for server in found]
         sides[f"{side}-ports"] = [server.port for server in found]  # type: ignore[misc]
     options = checked("vllm-ascend", "route", {"host": "0.0.0.0", "port": target.port, **sides})
-    return Route(_IMAGE, ("python3", _PROXY, *flags(options)))
+    image = _IMAGES.get(target.prefill[0].deployment.hardware, _IMAGE)
+    return Route(image, ("python3", _PROXY, *flags(options)))
+
+
+def bench(load: Load) -> list[str]:
+    """Return the benchmark that comes with vLLM, in a shell that finds the libraries of CANN."""
+    program, *words = vllm.bench(load)
+    return ["bash", "-c", f'{_SHELL}{program} "$@"', program, *words]
 
 
 ENGINE = Engine(
     name="vllm-ascend",
     title="vLLM-Ascend",
-    program=("vllm", "serve"),
+    program=("bash", "-c", f'{_SHELL}vllm serve "$@"'.replace("$", "$$"), "vllm"),  # Compose reads $ as its own
     config="vllm.yaml",
-    images=MappingProxyType({"Huawei": _IMAGE} | dict.fromkeys(("ascend-910c", "ascend-910c-a3"), f"{_IMAGE}-a3")),
+    images=_IMAGES,
     health="/health",
     settings=settings,
     part=part,
     environment=environment,
     read=read,
     route=route,
-    bench=vllm.bench,
+    bench=bench,
 )

@@ -43,6 +43,7 @@ class About(Schema):
     active_without_embedding: bool = Field(False, description="the input embedding is left out of the active count")
     total_rounding: Fraction = Field(0.01, description="relative tolerance of the total: 1 %, or as it is rounded")
     active_rounding: Fraction = Field(0.01, description="relative tolerance of the active count, likewise")
+    remote_code: bool = Field(False, description="its tokenizer or configuration takes code of its repository")
     formats: dict[Precision, CheckpointFormat] = Field(
         {}, description="checkpoints that are not all in one precision, or in blocks"
     )

@@ -74,7 +74,7 @@ def exported(request, solved):
     path = SCENARIOS / f"{scenario}.yaml"
     plan = solved(path, settings).plan
     case = load_scenario(path, settings)
-    facts = handover.facts_of(case)
+    facts = handover.facts_of(case, plan)
     return LAUNCH[name], case, plan, facts, LAUNCH[name].load().files(plan, facts)
 
 
@@ -287,7 +287,8 @@ def test_a_plan_for_another_engine_is_refused(solved):
 
 def test_a_pair_of_several_shapes_is_refused_where_the_connector_takes_one(solved):
     path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ("search.pp=[1]",)
-    plan, facts = solved(path, settings).plan, handover.facts_of(load_scenario(path, settings))
+    plan = solved(path, settings).plan
+    facts = handover.facts_of(load_scenario(path, settings), plan)
     one = next(d for d in plan.deployments if d.role == "prefill")
     assert one.replicas > 1
     assert one.tp > 1
