@@ -161,13 +161,18 @@ def work_of(request: http.Request) -> Work:
     try:
         data = json.loads(request.body)
         chat = request.path.endswith("/chat/completions")
-        prompt = "".join(str(m["content"]) for m in data["messages"]) if chat else data["prompt"]
+        prompt = " ".join(_text(m["content"]) for m in data["messages"]) if chat else data["prompt"]
         osl = int(data.get("max_tokens") or data.get("max_completion_tokens") or 16)
         usage = bool((data.get("stream_options") or {}).get("include_usage"))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError.single("", "expected a JSON object with a prompt or messages") from None
     isl = len(prompt) if isinstance(prompt, list) else len(prompt.split())
     return Work(max(isl, 1), max(osl, 2), bool(data.get("stream")), chat, usage)
+
+
+def _text(content: Any) -> str:
+    """Return the text of a message, which may come in parts."""
+    return " ".join(str(part.get("text", "")) for part in content) if isinstance(content, list) else str(content)
 
 
 def _error(message: str) -> str:

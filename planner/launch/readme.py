@@ -79,7 +79,7 @@ def _needed(plan: Plan, engine: Engine, settings: Mapping[str, Options], files: 
     if "/dev/infiniband" in text:
         yield "`/dev/infiniband` on nodes whose replicas reach others: adapters with RDMA, which the plan counts on"
     if any(said in text for said in ("trust-remote-code", "trust_remote_code", '"trustRemoteCode": true')):
-        yield "trust in the model's repository: reading its tokenizer or configuration takes code from there, which runs"
+        yield "trust in the model's repository: engines run code from there to read its tokenizer or configuration"
     if "pip install" in text:
         yield "a package index that the front and benchmarks can install from, each a package of a pinned version"
     for path in dict.fromkeys(path for options in settings.values() for path in _local(options)):

@@ -198,10 +198,11 @@ def bench(load: Load) -> list[str]:
         "bench",
         {
             "backend": "openai", "base-url": load.url, "endpoint": "/v1/completions", "model": load.model,
-            **tokenizer(load), "dataset-name": "random", "random-input-len": load.input_tokens,
-            "random-output-len": load.output_tokens, "ignore-eos": True, "num-prompts": load.requests, **how,
-            "percentile-metrics": "ttft,tpot,itl", "metric-percentiles": "10,50,90,99", "save-result": True, "save-detailed": True,
-            "result-filename": load.result, **({"trust-remote-code": True} if load.trusted else {}),
+            **tokenizer(load), **({"trust-remote-code": True} if load.trusted else {}), "dataset-name": "random",
+            "random-input-len": load.input_tokens, "random-output-len": load.output_tokens, "ignore-eos": True,
+            "num-prompts": load.requests, **how, "percentile-metrics": "ttft,tpot,itl",
+            "metric-percentiles": "10,50,90,99", "save-result": True, "save-detailed": True,
+            "result-filename": load.result,
         },
     )  # fmt: skip
     return ["vllm", "bench", "serve", *flags(options)]

@@ -1,6 +1,7 @@
 """Every launch format over every scenario: what files say is the plan, and what the pinned engine takes."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import pytest
 from planner import handover, pipeline, yaml_io
 from planner.catalog import load_scenario
 from planner.columns.pricing import price
-from planner.errors import InputError
+from planner.comparison.operating import Load, seen, streams
+from planner.errors import InputError, InternalError
 from planner.exporters import FORMATS
+from planner.exporters.json_file import plan_text
 from planner.launch import definition as definitions
 from planner.launch.definition import definition, from_flags
-from planner.launch.servers import slug
+from planner.launch.servers import FRONT, METRICS, ROUTER, address_of, clients_of_one, servers, slug
+from planner.launch.vllm_ascend import exchange_buffer
 from planner.plan import Deployment
 from planner.table import AXES, Configuration
 
@@ -312,3 +316,145 @@ def test_a_tampered_plan_is_refused(solved):
         with pytest.raises(InputError, match="not as it was solved"):
             handover.export(plan._replace(deployments=(changed,)), "vllm", SCENARIOS)
     assert pipeline.verify_figures(plan, load_scenario(SCENARIOS / "quickstart.yaml"), SCENARIOS).reasons == ()
+
+
+def ports_of(server, engine):
+    """Every port that a replica takes on the node it starts on: for requests, for caches, where its parts meet.
+
+    SGLang's are those of server_args.py, PortArgs.init_new: six after where attention ranks meet, which is 233 above
+    its first port within a node. vLLM has one more between attention ranks of several nodes.
+    """
+    d = server.deployment
+    taken = [server.port, *range(server.transfer_port, server.transfer_port + d.devices_per_replica)]
+    meets = server.rendezvous_port if len(server.parts) > 1 else server.port + 233
+    if engine == "sglang" and d.attention_dp > 1:
+        taken += range(meets, meets + 7)
+    elif len(server.parts) > 1:
+        taken += [meets, meets + 1000]
+    return taken + ([server.port + 1000, server.port + 2000] if engine == "mindie" else [])
+
+
+def test_replicas_of_a_node_share_no_port(exported):
+    format, _, plan, facts, _ = exported
+    by_node = {}
+    for server in servers(plan, facts):
+        by_node.setdefault(server.head, []).extend(ports_of(server, format.name))
+    for node, taken in by_node.items():
+        assert len(taken) == len(set(taken)), node
+        assert not set(taken) & {FRONT, ROUTER, METRICS}
+        assert max(taken) < 65536
+
+
+def test_attention_ranks_of_sglang_keep_apart_on_a_node(solved):
+    """Eight replicas on a node, each of which takes more ports than the one for requests."""
+    path = SCENARIOS / "quickstart.yaml"
+    plan = solved(path, (_SGLANG,)).plan
+    facts = handover.facts_of(load_scenario(path, (_SGLANG,)), plan)
+    (d,) = plan.deployments
+    many = plan._replace(deployments=(d._replace(replicas=8, devices_per_replica=1, attention_dp=2),))
+    taken = [port for server in servers(many, facts) for port in ports_of(server, "sglang")]
+    assert len(taken) == len(set(taken)) == 8 * (1 + 1 + 7)
+
+
+def test_benchmarks_stand_beside_what_is_predicted_for_their_own_load(exported):
+    """A loop of clients on one replica as `planner compare` predicts it; the whole load as the plan does, averaged."""
+    format, case, plan, _, written = exported
+    if format.name == "dynamo":
+        return
+    rates = {}
+    for path, text in written.items():
+        if not path.startswith("benchmark/"):
+            continue
+        name, line = path.removeprefix("benchmark/").removesuffix(".sh"), text.splitlines()[2]
+        rate, ttft, tpot = (
+            float(n.replace(" ", "")) for n in re.findall(r"([\d. ]+) (?:request/s|ms)", line.split("# ")[1])[:3]
+        )
+        d = next((d for d in plan.deployments if slug(d.name) == name), None)
+        if d is None:
+            rates[name] = rate
+            continue
+        clients, lengths = clients_of_one(d), case.scenario.workloads[d.workload]
+        assert f"{clients} clients" in text
+        (stream,) = streams(plan, d.name)
+        one = stream._replace(parts=(d._replace(replicas=1),))
+        load = Load(0.0, clients, round(lengths.input_tokens), round(lengths.output_tokens), same_lengths=True)
+        found = seen(case, [one], load)
+        assert (ttft, tpot) == pytest.approx((1e3 * found.ttft, 1e3 * found.tpot), rel=1e-3)
+        assert rate == pytest.approx(1e3 * clients / (ttft + tpot * (round(lengths.output_tokens) - 1)), rel=2e-3)
+    mine = [d for d in plan.deployments if isinstance(d, Deployment) and d.engine.name == format.name]
+    for workload in {d.workload for d in mine}:
+        planned = sum(d.requests_per_s for d in mine if d.workload == workload and d.role == "mixed")
+        pairs = {d.name for d in mine if d.workload == workload and d.role == "decode"}
+        planned += sum(route.requests_per_s for route in plan.routes if route.decode in pairs)
+        assert rates[slug(workload)] == pytest.approx(planned, rel=1e-3)
+
+
+def test_the_plan_lies_where_readme_and_scripts_name_it(solved):
+    path = SCENARIOS / "quickstart.yaml"
+    plan = solved(path).plan
+    for name in LAUNCH:
+        if name in ("vllm", "dynamo"):
+            written = handover.export(plan, name, SCENARIOS)
+            assert written["plan.json"] == plan_text(plan)
+            assert "planner compare plan.json" in written["README.md"]
+    assert "/plan.json $PWD/chat.json" in handover.export(plan, "vllm", SCENARIOS)["benchmark/chat.sh"]
+
+
+def test_routers_of_one_node_share_no_port(exported):
+    _, _, _, _, written = exported
+    front = yaml_io.parse(written["front.compose.yaml"], "").data["services"] if "front.compose.yaml" in written else {}
+    words = [" ".join(service.get("command", ())) for service in front.values()]
+    taken = [port for line in words for port in re.findall(r"-port (\d+)", line)]
+    assert len(taken) == len(set(taken))
+
+
+def test_a_block_size_that_is_missing_is_a_fault_unless_the_kernel_chooses(exported):
+    format, _, plan, facts, written = exported
+    option = {"vllm": "block-size", "vllm-ascend": "block-size", "sglang": "page-size"}.get(format.name)
+    for path, text in written.items():
+        if option is None or not path.endswith(CONFIGS):
+            continue
+        d = next(d for d in plan.deployments if slug(d.name) == path.split("/")[0])
+        lines = text.splitlines(keepends=True)
+        left = "".join(line for line in lines if not line.startswith(f"{option}:"))
+        if left == text:
+            assert facts.models[d.model].latent
+            assert f"{option} is left to the engine" in text
+            assert text.splitlines()[2].endswith(f"blocks of {d.block_size}")
+        elif not facts.models[d.model].latent:
+            with pytest.raises(InternalError, match=f"{option} is missing"):
+                format.load().read({**written, path: left}, plan, facts)
+
+
+def test_parts_on_several_nodes_are_told_their_network(exported):
+    """What its documentation sets for replicas of several nodes, and the adapters that they reach each other by."""
+    format, _, plan, facts, written = exported
+    apart = {d.name for d in plan.deployments if isinstance(d, Deployment) and d.role != "mixed"}
+    for server in servers(plan, facts):
+        d = server.deployment
+        if d.engine.name != format.name or (len(server.parts) == 1 and d.name not in apart):
+            continue
+        service = next(s for services in composed(written).values() for n, s in services.items() if n == server.name or
+                       n == f"{server.name}-n0")  # fmt: skip
+        variables, vendor = service["environment"], facts.inventory[d.inventory].vendor
+        if len(server.parts) > 1:
+            assert variables["GLOO_SOCKET_IFNAME"] == "${NETWORK_INTERFACE}"
+        if vendor == "Huawei":
+            assert variables["HCCL_IF_IP"] == f"${{{address_of(server.head)}}}"
+            assert "source /usr/local/Ascend/ascend-toolkit/set_env.sh" in " ".join(service["entrypoint"])
+        elif len(facts.inventory[d.inventory].stock.nodes) > 1:
+            assert "/dev/infiniband:/dev/infiniband" in service["devices"]
+
+
+def test_the_buffer_of_exchanged_experts_grows_as_cann_says(solved):
+    """Published recipes: 600 MiB are enough for decode of DeepSeek-R1 with ep 32 and 40 requests a rank of tp 1."""
+    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ("search.pp=[1]",)
+    plan = solved(path, settings).plan
+    model = handover.facts_of(load_scenario(path, settings), plan).models["r1"]
+    assert (model.experts, model.experts_per_token, model.shared_experts, model.hidden) == (256, 8, 1, 7168)
+    d = next(d for d in plan.deployments if d.role == "decode")
+    some = d._replace(tp=1, ep=32, max_num_seqs=40, graph_capture_sizes=(), redundant_experts=0, speculative_tokens=1)
+    assert 200 < exchange_buffer(some, model) <= 600
+    by_hand = 2 * (8 * 80 * 32 * 14848 + 9 * 80 * 14336) / 2**20
+    assert exchange_buffer(some, model) == math.ceil(by_hand)
+    assert exchange_buffer(some._replace(max_num_seqs=1), model) == 200

@@ -299,3 +299,35 @@ def test_sources_are_not_overwritten(tmp_path):
     result = run(tmp_path / "vllm.json", *sets(*FACTS), "--out", tmp_path / "vllm.json")
     assert result.exit_code == 2
     assert "is a result of a benchmark itself" in result.stderr
+
+
+# What pinned clients wrote about `planner fake-engine`: vLLM 0.24.0, SGLang 0.5.23, AIPerf 0.13.0, GuideLLM 0.8.1 and
+# AISBench 3.1, their per-request lists shortened. All asked for 128 tokens in and 32 out.
+CLIENTS = DATA / "clients"
+CLOSED = (
+    "vllm-closed.json",
+    "sglang-closed.jsonl",
+    "aiperf-closed/profile_export_aiperf.json",
+    "guidellm-closed.json",
+    "aisbench-closed.json",
+)
+OPEN = ("vllm-open.json", "sglang-open.jsonl", "aiperf-open/profile_export_aiperf.json", "guidellm-open.json")
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_loops_are_read_as_the_real_clients_write_them(name):
+    (found,) = read_benchmark(CLIENTS / name)
+    assert (found.concurrency, found.isl, found.osl, found.completed) == (8, 128, 32, 32)
+    assert not found.failed
+    assert found.length_spread == "fixed"
+    assert 6 < found.tpot_ms < 8  # they measured the same engine
+    assert found.completed / found.duration_s == pytest.approx(
+        8e3 / (found.ttft_ms + 31 * found.tpot_ms), rel=0.15
+    )  # Little's law
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_open_loops_are_told_as_the_real_clients_write_them(name):
+    (found,) = read_benchmark(CLIENTS / name)
+    assert "20 per second" in found.open_loop
+    assert found.concurrency == 0

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from planner.api import load_scenario
 from planner.cli import app
 from planner.errors import InputError
+from planner.launch.definition import definition, from_flags
 from planner.studies.tuning.log import Options
 from planner.studies.tuning.loop import asked, standing, tuner_of
 from planner.studies.tuning.run import adapted, values_of
@@ -138,10 +139,29 @@ def test_the_places_of_every_shipped_adapter_have_values(name, tmp_path):
 
 def test_options_of_a_command_are_left_out_where_their_values_are_as_given():
     launch = load_adapter(["vllm"]).launch
-    values = dict.fromkeys(set(launch.names()), 1) | {"kv_precision": "bf16"}
+    values = dict.fromkeys(set(launch.names()), 1) | {"kv_precision": "bf16", "quantised_to": ""}
     assert "--enable-expert-parallel" not in launch.line(values)
     assert "--enable-expert-parallel" in launch.line(values | {"ep": 8})
     assert launch.line(values | {"kv_precision": "fp8"})[-2:] == ["--kv-cache-dtype", "fp8"]
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "definition_of", "program", "words"),
+    [
+        ("vllm", "launch", "vllm", "serve", 3),
+        ("vllm", "benchmark", "vllm", "bench", 3),
+        ("sglang", "launch", "sglang", "serve", 3),
+        ("sglang", "benchmark", "sglang", "bench", 3),
+        ("aiperf", "benchmark", "aiperf", "bench", 2),
+    ],
+)
+def test_shipped_adapters_use_options_that_pinned_versions_take(name, part, definition_of, program, words):
+    """With every option that some trials need; the words before are the program's, and a model without a name."""
+    command = getattr(load_adapter(("vllm", name)), part)
+    line = command.line({**dict.fromkeys(command.names(), 8), "kv_precision": "fp8", "quantised_to": "fp8"})
+    options = from_flags(definition_of, program, line[words:])
+    assert list(definition(definition_of).faults(program, options)) == []
+    assert len(options) > 4
 
 
 def test_adapters_combine_and_their_faults_are_placed(tmp_path):

@@ -118,12 +118,20 @@ def adapted(case: Case, adapter: Adapter, options: Options, folder: Path, named:
     return run
 
 
-_COUNTED = ("clients", "requests", "isl", "osl", "devices", "group", "moe_tp", "python")
+_COUNTED = (
+    "clients", "requests", "isl", "osl", "devices", "group", "group_num_seqs", "group_batched_tokens", "moe_tp",
+    "quantised_to", "python",
+)  # fmt: skip
 
 
 def values_of(case: Case, candidate: Candidate, options: Options, named: Path, model: str | None) -> Mapping[str, Any]:
-    """Return what stands in the places of an adapter for one trial."""
+    """Return what stands in the places of an adapter for one trial.
+
+    ``group...`` is of all attention ranks together; ``quantised_to`` is the format that the engine makes of the
+    checkpoint's weights, empty where it takes them as they are.
+    """
     c, workload = candidate.configuration, next(iter(case.scenario.workloads.values()))
+    stored = case.architectures[workload.model].precision
     return {
         **c._asdict(),
         **_named(case, c.inventory, named, model),
@@ -133,6 +141,9 @@ def values_of(case: Case, candidate: Candidate, options: Options, named: Path, m
         "osl": int(workload.output_tokens),
         "devices": c.devices,
         "group": c.tp * c.attention_dp,
+        "group_num_seqs": c.max_num_seqs * c.attention_dp,
+        "group_batched_tokens": c.max_num_batched_tokens * c.attention_dp,
+        "quantised_to": "" if c.weight_precision == stored else c.weight_precision,
         "moe_tp": c.moe_tp,
         "python": sys.executable,
     }
