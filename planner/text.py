@@ -21,6 +21,28 @@ class Lines(NamedTuple):
 
 Block = str | Lines | Table
 
+_KERNELS = {"standard": "attention scores in memory", "flash1": "FlashAttention", "flash2": "FlashAttention-2"}
+
+
+def kernel(name: str) -> str:
+    """Return what the field calls an attention kernel of a scenario."""
+    return _KERNELS[name]
+
+
+def prefill(policy: str, role: str) -> str:
+    """Return how prompts are scheduled, in the field's words: ``mixed_chunked`` is chunked prefill among decodes."""
+    if role == "decode":
+        return "decodes alone"
+    how = "chunked prefill" if policy.endswith("chunked") else "whole prompts"
+    where = "among decodes" if policy.startswith("mixed") else "apart from decodes"
+    return how if role == "prefill" else f"{how} {where}"
+
+
+def shows(role: str, metric: str) -> bool:
+    """Tell whether a deployment's row has the mean ``ttft`` or ``tpot``: those of a pair stand once."""
+    return role != {"ttft": "decode", "tpot": "prefill"}[metric]
+
+
 _LARGE = 1e4
 _SHORT_RUN = 5
 

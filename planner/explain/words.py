@@ -16,7 +16,7 @@ from planner.explanation import (
 )
 from planner.plan import AnyDeployment, Deployment, Plan
 from planner.table import RESOURCE_NAMES
-from planner.text import Block, Lines, Table, figure, scaled
+from planner.text import Block, Lines, Table, figure, prefill, scaled
 
 _METRICS = {"rate": "request/s", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}
 _STOPS = {
@@ -93,7 +93,7 @@ def _words(d: AnyDeployment, *, settings: bool) -> str:
     if not isinstance(d, Deployment):
         return f"{d.label} on {d.inventory}"
     turned_on = f", {', '.join(d.overlaps)} on" if d.overlaps else ""
-    more = f" ({d.prefill_policy}, blocks of {d.block_size}{turned_on})" if settings else ""
+    more = f" ({prefill(d.prefill_policy, d.role)}, blocks of {d.block_size}{turned_on})" if settings else ""
     return f"{d.configuration().label()}{more}"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from planner.launch.facts import Facts
 from planner.plan import Deployment, ListedDeployment, ObjectiveValue, Plan
-from planner.text import figure, grouped
+from planner.text import figure, grouped, prefill, shows
 
 _GB = 1e9
 _MOST_REASONS = 6
@@ -75,8 +75,8 @@ def _deployments(plan: Plan) -> list[str]:
     rows = [
         (
             d.name, d.role, f"{d.replicas} × {d.devices_per_replica} {d.hardware}", _degrees(d),
-            f"{d.weight_precision} / {d.kv_precision}", figure(d.requests_per_s), _latency(d, "ttft_ms"),
-            _latency(d, "tpot_ms"), f"{d.bound_by_engine} {d.time_share[d.bound_by]:.0%}",
+            f"{d.weight_precision} / {d.kv_precision}", figure(d.requests_per_s), _latency(d, "ttft"),
+            _latency(d, "tpot"), f"{d.bound_by_engine} {d.time_share[d.bound_by]:.0%}",
         )
         for d in _ours(plan)
     ]  # fmt: skip
@@ -97,9 +97,11 @@ def _degrees(d: Deployment) -> str:
 
 
 def _latency(d: Deployment, name: str) -> str:
-    low, high = (getattr(d.predicted, f"{name}_{end}", None) for end in ("p10", "p90"))
+    if not shows(d.role, name):
+        return ""
+    low, high = (getattr(d.predicted, f"{name}_ms_{end}", None) for end in ("p10", "p90"))
     interval = "" if low is None or high is None else f" ({figure(low)} to {figure(high)})"
-    return f"{figure(getattr(d.predicted, name))} ms{interval}"
+    return f"{figure(getattr(d.predicted, f'{name}_ms'))} ms{interval}"
 
 
 def _routes(plan: Plan) -> list[str]:
@@ -165,7 +167,7 @@ def _settings(plan: Plan) -> list[str]:
     rows = [
         (
             d.name, f"{d.engine.name} {d.engine.version}", d.max_num_seqs, d.max_num_batched_tokens, d.max_model_len,
-            d.block_size, d.prefill_policy, ", ".join(d.overlaps) or "none",
+            d.block_size, prefill(d.prefill_policy, d.role), ", ".join(d.overlaps) or "none",
         )
         for d in _ours(plan)
     ]  # fmt: skip

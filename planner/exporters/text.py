@@ -6,7 +6,7 @@ from planner.plan import AnyDeployment, Deployment, ObjectiveValue, Plan
 from planner.report import Limit, Report
 from planner.schema.calibration import MEDIAN
 from planner.table import RESOURCE_NAMES
-from planner.text import aligned, figure, grouped
+from planner.text import aligned, figure, grouped, kernel, prefill, shows
 
 _GB = 1e9
 _LEFT = ("deployment", "inventory", "bound by")
@@ -97,8 +97,8 @@ def _priced(deployments: list[Deployment]) -> list[str]:
             str(d.max_num_seqs),
             str(d.max_num_batched_tokens),
             figure(d.requests_per_s),
-            f"{d.predicted.ttft_ms:.0f} ms",
-            f"{d.predicted.tpot_ms:.1f} ms",
+            f"{d.predicted.ttft_ms:.0f} ms" if shows(d.role, "ttft") else "",
+            f"{d.predicted.tpot_ms:.1f} ms" if shows(d.role, "tpot") else "",
             f"{d.memory_bytes.kv_cache / _GB:.1f} GB",
             _bound(d),
         )
@@ -115,7 +115,7 @@ def _bound(d: Deployment) -> str:
 def _attention(d: Deployment, *, several: bool) -> str:
     layers = ", ".join(f"{count} {kind}" for kind, count in d.attention.layers.items())
     whose = f"{d.name}: " if several else ""
-    return f"{whose}{layers} layers with {d.attention.kernel}, {d.attention.time_share:.0%} of the average step"
+    return f"{whose}{layers} layers with {kernel(d.attention.kernel)}, {d.attention.time_share:.0%} of the average step"
 
 
 def _batching(plan: Plan) -> list[str]:
@@ -151,7 +151,7 @@ def _settings(plan: Plan) -> list[str]:
     several = len(plan.deployments) > 1
     lines = []
     for d in _of_engines(plan):
-        parts = [f"{d.engine.name} {d.engine.version}", d.prefill_policy.replace("_", " ")]
+        parts = [f"{d.engine.name} {d.engine.version}", prefill(d.prefill_policy, d.role)]
         parts += [f"KV cache in {d.kv_precision}", f"blocks of {d.block_size}"]
         parts += [f"turns on {', '.join(d.overlaps)}"] if d.overlaps else []
         lines.append((f"{d.name}: " if several else "") + ", ".join(parts))

@@ -8,7 +8,7 @@ from planner.launch.definition import Options, definition
 from planner.launch.engine import Engine
 from planner.launch.servers import FRONT, Target, slug
 from planner.plan import Deployment, Plan
-from planner.text import figure
+from planner.text import figure, shows
 
 
 def readme(
@@ -105,8 +105,8 @@ def _table(plan: Plan, mine: Sequence[Deployment], found: Sequence[Target]) -> s
     rows = [
         (
             slug(d.name), d.role, d.replicas, f"{d.devices} {slug(d.hardware)}", d.tp, d.pp, d.attention_dp, d.ep,
-            figure(d.requests_per_s), "" if d.role == "decode" else written(seen[d.name].ttft),
-            "" if d.role == "prefill" else written(seen[d.name].tpot),
+            figure(d.requests_per_s), written(seen[d.name].ttft) if shows(d.role, "ttft") else "",
+            written(seen[d.name].tpot) if shows(d.role, "tpot") else "",
         )
         for d in mine
     ]  # fmt: skip

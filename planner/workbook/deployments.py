@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from planner.plan import Deployment, ListedDeployment, Plan
+from planner.text import shows
 from planner.workbook.assumptions import Assumptions
 from planner.workbook.formula import Cell, Formula, smallest, total
 from planner.workbook.sheet import TOP, Column, Row, Sheet, Style, Table, field, table
@@ -51,6 +52,11 @@ def _rate_of_one(row: Row) -> Cell:
     return d.requests_per_s / d.replicas
 
 
+def _latency(metric: str) -> Callable[[Row], Cell]:
+    """Return what gives a mean latency [ms]; of a pair, TTFT with its prefill and TPOT with its decode."""
+    return lambda row: getattr(row.item.predicted, f"{metric}_ms") if shows(row.item.role, metric) else None
+
+
 _COUNTED = (
     _plain("name", "deployment", "", "text"),
     _plain("workload", "workload", "", "text"),
@@ -67,8 +73,8 @@ _COUNTED = (
 )
 _LISTED = (_plain("label", "label", "", "text"),)
 _OWN = (
-    _plain("ttft_ms", "TTFT", "ms", "number", "predicted", "ttft_ms"),
-    _plain("tpot_ms", "TPOT", "ms", "number", "predicted", "tpot_ms"),
+    Column("ttft_ms", "TTFT", "ms", "number", _latency("ttft")),
+    Column("tpot_ms", "TPOT", "ms", "number", _latency("tpot")),
     _plain("hardware", "hardware", "", "text"),
     _plain("engine", "engine", "", "text", "engine", "name"),
     _plain("engine_version", "version", "", "text", "engine", "version"),

@@ -63,7 +63,7 @@ def test_request_level_batches_reserve_the_longest_unless_told_otherwise(schedul
     ("scenario", "change", "line"),
     [
         ("component_roofline", "name=x", "compute (Cube) "),
-        ("nsa", "name=x", "kernels   32 nsa layers with flash2, "),
+        ("nsa", "name=x", "kernels   32 nsa layers with FlashAttention-2, "),
         (
             "orca",
             "engine.scheduler.policy=request",
