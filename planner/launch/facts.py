@@ -71,13 +71,13 @@ class EngineFacts(NamedTuple):
 class Facts(NamedTuple):
     """Facts by the scenario's names of models, inventories and workloads, and by engine name.
 
-    ``loops``: by mixed deployment, what one replica's planned clients see that ask again as soon as they are answered.
-    ``capacity`` is for the capacity workbook.
+    ``capacity`` is for the capacity workbook. ``loops``: by mixed deployment, what one replica's planned clients see
+    that ask again as soon as they are answered.
     """
 
     models: Mapping[str, ModelFacts]
     inventory: Mapping[str, InventoryFacts]
     workloads: Mapping[str, WorkloadFacts]
     engines: Mapping[str, EngineFacts]
-    loops: Mapping[str, Expected] = {}
     capacity: CapacityFacts = CapacityFacts()
+    loops: Mapping[str, Expected] = {}

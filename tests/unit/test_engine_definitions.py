@@ -1,9 +1,10 @@
 """Reading what an engine accepts: forms and types of options, and TensorRT-LLM's references, from a small checkout."""
 
 import argparse
-import importlib.util
+import importlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def definitions():
-    spec = importlib.util.spec_from_file_location("engine_definitions", ROOT / "benchmarks" / "engine_definitions.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
+        return importlib.import_module("engine_definitions")
+
+
+@pytest.fixture(scope="module")
+def parsers(definitions):
+    return sys.modules["engine_parsers"]
 
 
 def optional(convert):
@@ -38,10 +43,10 @@ def optional(convert):
         ({"default": "bench-0123abcd-"}, {"form": "one", "type": "str"}),
     ],
 )
-def test_options_of_a_parser(definitions, arguments, expected):
+def test_options_of_a_parser(parsers, arguments, expected):
     parser = argparse.ArgumentParser()
     parser.add_argument("--some-option", **arguments)
-    assert definitions.options(parser) == {"some-option": expected}
+    assert parsers.options(parser) == {"some-option": expected}
 
 
 def test_references_of_tensorrt_llm(definitions, tmp_path):
