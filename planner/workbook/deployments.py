@@ -11,6 +11,7 @@ from planner.workbook.formula import Cell, Formula, smallest, total
 from planner.workbook.sheet import TOP, Column, Row, Sheet, Style, Table, field, table
 
 _SHEET = "Deployments"
+_GB = 1e9  # byte
 
 
 class Deployments(NamedTuple):
@@ -57,6 +58,10 @@ def _latency(metric: str) -> Callable[[Row], Cell]:
     return lambda row: getattr(row.item.predicted, f"{metric}_ms") if shows(row.item.role, metric) else None
 
 
+def _gigabytes(part: str) -> Callable[[Row], Cell]:
+    return lambda row: getattr(row.item.memory_bytes, part) / _GB
+
+
 _COUNTED = (
     _plain("name", "deployment", "", "text"),
     _plain("workload", "workload", "", "text"),
@@ -96,8 +101,8 @@ _PARTS = ("weights", "kv_cache", "activations", "graphs", "communication", "runt
 _NAME = _plain("name", "deployment", "", "text")
 _MEMORY = (
     _NAME,
-    *(Column(f"{part}_bytes", part.replace("_", " "), "byte", "count", field("memory_bytes", part)) for part in _PARTS),
-    Column("capacity_bytes", "capacity", "byte", "count", lambda row: total([row[f"{part}_bytes"] for part in _PARTS])),
+    *(Column(f"{part}_gb", part.replace("_", " "), "GB", "number", _gigabytes(part)) for part in _PARTS),
+    Column("capacity_gb", "capacity", "GB", "number", lambda row: total([row[f"{part}_gb"] for part in _PARTS])),
 )
 
 

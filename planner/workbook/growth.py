@@ -31,7 +31,7 @@ def growth(plan: Plan, facts: CapacityFacts, given: Assumptions, load: Demand) -
     months = table(_SHEET, "growth", "By month", _month_columns(plan, used, given, load), range(_MONTHS + 1),
                    TOP, note)  # fmt: skip
     pools = table(_SHEET, "runs_out", "Which pool runs out when", _pool_columns(given, months), used, months.below,
-                  "months from now; an order arrives after the lead time")  # fmt: skip
+                  "months from now; an order arrives after the lead time, and what is due earlier is late")  # fmt: skip
     orders = table(_SHEET, "orders", "What to order when", _order_columns(used, given, months), range(_MONTHS + 1),
                    pools.below, "whole nodes, to be ordered in the month")  # fmt: skip
     time = months.range("month")
@@ -48,7 +48,7 @@ def growth(plan: Plan, facts: CapacityFacts, given: Assumptions, load: Demand) -
         )
         for name in used
     ]
-    spent = Chart("line", "Cost of devices needed", "month", "USD/month",
+    spent = Chart("line", "Cost of devices needed, by month", "month", "USD/month",
                   (Series("cost", time, months.range("cost_usd_per_month")),))  # fmt: skip
     return Growth(months, pools, Sheet(_SHEET, "Growth over two years", (months, pools, orders), (*charts, spent)))
 
@@ -122,6 +122,8 @@ def _pool_columns(given: Assumptions, months: Table) -> tuple[Column, ...]:
         Column("runs_out_month", "runs out in", "month", "count", first_short),
         Column("order_by_month", "order by", "month", "count",
                lambda row: _or_text(row["runs_out_month"], largest([NONE, row["runs_out_month"] - lead]))),
+        Column("late_months", "late by", "month", "count",
+               lambda row: _or_text(row["runs_out_month"], largest([NONE, lead - row["runs_out_month"]]))),
         Column("nodes_missing_last", f"missing in month {_MONTHS}", "node", "count",
                lambda row: months.refs[_MONTHS][f"nodes_short_{row.item}"]),
     )  # fmt: skip

@@ -43,7 +43,7 @@ def sensitivity(plan: Plan, given: Assumptions, load: Demand, money: Cost) -> Se
     labels = cases.range("case")
     chart = Chart(
         "column",
-        "Cost of devices needed",
+        "Cost of devices needed, by what-if case",
         "case",
         "USD/h",
         (Series("needed", labels, cases.range("cost_usd_per_h")),),

@@ -41,7 +41,7 @@ def summary(plan: Plan, placed: Deployments, load: Demand, money: Cost, months: 
     tables = [figures, goals, pools]
     if plan.baseline:
         tables.append(_today(plan, tables[-1].below))
-    return Sheet(_SHEET, f"Capacity plan: {plan.scenario.name}", tuple(tables), (load.sheet.charts[0],))
+    return Sheet(_SHEET, f"Capacity plan: {plan.scenario.name}", tuple(tables))
 
 
 def without_plan(plan: Plan) -> Sheet:
@@ -88,7 +88,7 @@ def _goals(plan: Plan, top: int) -> Table:
 
 
 def _pool_columns(months: Growth) -> tuple[Column, ...]:
-    wanted = ("inventory", "devices_in_stock", "runs_out_month", "order_by_month", "nodes_missing_last")
+    wanted = ("inventory", "devices_in_stock", "runs_out_month", "order_by_month", "late_months", "nodes_missing_last")
     by_key = {column.key: column for column in months.pools.columns}
     return tuple(Column(key, by_key[key].title, by_key[key].unit, by_key[key].style, _shown(key)) for key in wanted)
 

@@ -95,7 +95,7 @@ def test_cached_values_are_the_plan_s(name, known, written):
             found = book.column("deployments", metric)
             assert [value is None for value in found] == [value is None for value in once]
             same([value for value in found if value is not None], [value for value in once if value is not None])
-        same(book.column("memory", "capacity_bytes"), [d.memory_bytes.capacity for d in ours])
+        same(book.column("memory", "capacity_gb"), [d.memory_bytes.capacity / 1e9 for d in ours])
         assert book.column("intervals", "confidence") == [d.predicted.confidence for d in ours]
     if plan.routes:
         same(book.column("routes", "requests_per_s"), [r.requests_per_s for r in plan.routes])
@@ -256,6 +256,7 @@ def test_growth_the_target_loads_and_rates_move_what_is_needed(known, written, t
         assert float(more.column("runs_out", "runs_out_month")[place]) == out
         lead = next(s.value for s in _SETTINGS if s.name == "lead_time_months")
         assert float(more.column("runs_out", "order_by_month")[place]) == max(0, out - lead)
+        assert float(more.column("runs_out", "late_months")[place]) == max(0, lead - out)
         ordered = sum(float(nodes) for nodes in more.column("orders", f"nodes_to_order_{pool}"))
         assert ordered == float(more.column("runs_out", "nodes_missing_last")[place]) > 0
 
@@ -331,3 +332,31 @@ def test_names_stay_names(known):
     assert book["Deployments"].cell(6, 1).data_type == "s" or book["Deployments"].cell(6, 1).quotePrefix
     assert all(name.replace("_", "").isalnum() and name.isascii() for name in book.defined_names)
     assert len({name.lower() for name in book.defined_names}) == len(book.defined_names)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_charts_say_what_they_show_and_show_it(name, known, written):
+    """Titles tell charts apart, axes have units, and series are columns of that unit beside their labels."""
+    plan, facts = known(name)
+    made = sheets(plan, facts.capacity)
+    charts = [chart for sheet in made for chart in sheet.charts]
+    assert bool(charts) == bool(plan.deployments)
+    assert len({chart.title for chart in charts}) == len(charts)
+    columns = {t.range(c.key).text: (c, t) for sheet in made for t in sheet.tables for c in t.columns if t.items}
+    for chart in charts:
+        assert len({series.name for series in chart.series}) == len(chart.series)
+        for series in chart.series:
+            column, table = columns[series.y.text]
+            _, labels = columns[series.x.text]
+            assert table is labels
+            assert column.unit == chart.y_title
+    drawn = openpyxl.load_workbook(io.BytesIO(written(name)))
+    places = [
+        (c.anchor._from.row, c.anchor.to.row, c.anchor._from.col, c.anchor.to.col)
+        for sheet in drawn
+        for c in sheet._charts
+    ]
+    assert len(places) == len(charts)
+    for i, one in enumerate(places):
+        for other in places[:i]:
+            assert one[0] >= other[1] or other[0] >= one[1] or one[2] >= other[3] or other[2] >= one[3]
