@@ -46,7 +46,7 @@ class Format(NamedTuple):
         return module
 
 
-_DYNAMO = ("dynamo", "vllm-0.23.0", "sglang-0.5.21", "trtllm", "aiperf")
+_DYNAMO = ("dynamo", "dynamo-1.3.1", "vllm-0.23.0", "sglang-0.5.21", "trtllm", "aiperf")
 _VLLM = ("vllm", "vllm-router")
 FORMATS: Mapping[str, Format] = MappingProxyType(
     by_name(

@@ -27,17 +27,21 @@ _SERVER_ONLY = ("host", "port")  # of the engines' own servers, which Dynamo rep
 
 
 class Backend(NamedTuple):
-    """A worker of Dynamo: the engine whose options it takes, the runtime image, and the definition of its version."""
+    """A worker of Dynamo: the engine whose options it takes, the runtime image, and the definitions of what is in it.
+
+    ``definition`` is the engine's, ``worker`` that of the options which Dynamo adds.
+    """
 
     engine: Engine
     image: str
     definition: str
+    worker: str
 
 
 BACKENDS: Mapping[str, Backend] = MappingProxyType({
-    "vllm": Backend(vllm.ENGINE, "nvcr.io/nvidia/ai-dynamo/vllm-runtime:1.3.1", "vllm-0.23.0"),
-    "sglang": Backend(sglang.ENGINE, "nvcr.io/nvidia/ai-dynamo/sglang-runtime:1.6.1", "sglang-0.5.21"),
-    "trtllm": Backend(trtllm.ENGINE, "nvcr.io/nvidia/ai-dynamo/tensorrtllm-runtime:1.6.1", "trtllm"),
+    "vllm": Backend(vllm.ENGINE, "nvcr.io/nvidia/ai-dynamo/vllm-runtime:1.3.1", "vllm-0.23.0", "dynamo-1.3.1"),
+    "sglang": Backend(sglang.ENGINE, "nvcr.io/nvidia/ai-dynamo/sglang-runtime:1.6.1", "sglang-0.5.21", "dynamo"),
+    "trtllm": Backend(trtllm.ENGINE, "nvcr.io/nvidia/ai-dynamo/tensorrtllm-runtime:1.6.1", "trtllm", "dynamo"),
 })  # fmt: skip
 
 
@@ -172,12 +176,12 @@ def _words(d: Deployment, facts: Facts) -> list[str]:
     """Return the arguments of a worker: the engine's options, held to the version in the image, and Dynamo's own."""
     backend = BACKENDS[d.engine.name]
     mode = {} if d.role == "mixed" or d.engine.name == "sglang" else {"disaggregation-mode": d.role}
-    own = checked("dynamo", d.engine.name, mode)
+    own = checked(backend.worker, d.engine.name, mode)
     if d.engine.name == "trtllm":
         path, _ = checkpoint(d, facts, {})
         served = facts.models[d.model].repository
         more = {"model": path, "served-model-name": served, "extra-engine-args": f"/engine/{slug(d.name)}.yaml"}
-        return flags(checked("dynamo", "trtllm", {**more, **own}))
+        return flags(checked(backend.worker, "trtllm", {**more, **own}))
     settings = backend.engine.settings(d, facts)
     settings = sglang.with_dp_size(settings) if d.engine.name == "sglang" else settings
     kept = {name: value for name, value in settings.items() if name not in _SERVER_ONLY}
@@ -324,7 +328,7 @@ def _found(component: Mapping[str, Any], name: str, maps: Mapping[str, Any], d: 
     (container,) = component["podTemplate"]["spec"]["containers"]
     backend = BACKENDS[name]
     if name == "trtllm":
-        said = from_flags("dynamo", "trtllm", container["args"])
+        said = from_flags(backend.worker, "trtllm", container["args"])
         file = said["extra-engine-args"].removeprefix("/engine/")
         data = next(data for data in maps.values() if file in data)
         options: Options = {**yaml_io.parse(data[file], file).data, "model": said["model"]}

@@ -59,9 +59,26 @@ def part(server: Server, k: int, pair: Sequence[Deployment]) -> Options:
             "kv_role": vllm.ROLES[d.role],
             "kv_port": server.transfer_port,
             "engine_id": server.name,
-            "kv_connector_extra_config": {role: _shape(role, pair) for role in ("prefill", "decode")},
+            "kv_connector_extra_config": _shapes(pair),
         }
     return checked("vllm-ascend", "serve", options)
+
+
+def _shapes(pair: Sequence[Deployment]) -> dict[str, dict[str, int]]:
+    """Return the degrees of both sides of a pair.
+
+    Raises:
+        InputError: replicas of a side differ, or prefill has a smaller tp (refused by MooncakeConnectorWorker,
+            vllm_ascend/distributed/kv_transfer/kv_p2p/mooncake_connector.py).
+    """
+    shapes = {role: _shape(role, pair) for role in ("prefill", "decode")}
+    prefill, decode = (shapes[role]["tp_size"] for role in ("prefill", "decode"))
+    if prefill < decode:
+        msg = f"{_CONNECTOR} takes no prefill of tp {prefill} for a decode of tp {decode}, it must be at least as much"
+        raise InputError.single(
+            "", f"{pair[0].pair}: {msg}; solve again with fewer degrees, like 'search.tp=[{decode}]'"
+        )
+    return shapes
 
 
 def _shape(role: str, pair: Sequence[Deployment]) -> dict[str, int]:

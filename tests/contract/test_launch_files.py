@@ -265,6 +265,10 @@ def test_workers_of_dynamo_take_what_the_version_in_their_image_knows(exported):
                     backends[name].definition if program == "serve" else "dynamo", program, words[:own]
                 )
                 assert list(held.faults(program, options)) == []
+                worker = definition(backends[name].worker)
+                assert container["image"].endswith(f":{worker.version}")
+                added = from_flags(backends[name].worker, name, words[own:] if own is not None else [])
+                assert list(worker.faults(name, added)) == []
 
 
 def test_an_option_that_the_version_does_not_know_is_a_fault():
@@ -301,6 +305,17 @@ def test_a_pair_of_several_shapes_is_refused_where_the_connector_takes_one(solve
     deployments = (one._replace(replicas=one.replicas - 1), wider, *rest)
     with pytest.raises(InputError, match=r"takes one shape of prefill replicas .*reasoning-.*solve again with"):
         LAUNCH["vllm-ascend"].load().files(plan._replace(deployments=deployments), facts)
+
+
+def test_a_pair_whose_prefill_has_the_smaller_tp_is_refused_where_the_connector_is(solved):
+    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ("search.pp=[1]",)
+    plan = solved(path, settings).plan
+    facts = handover.facts_of(load_scenario(path, settings), plan)
+    turned = [
+        d._replace(tp=1, attention_dp=d.tp * d.attention_dp) if d.role == "prefill" else d for d in plan.deployments
+    ]
+    with pytest.raises(InputError, match="takes no prefill of tp 1 for a decode of tp 2"):
+        LAUNCH["vllm-ascend"].load().files(plan._replace(deployments=tuple(turned)), facts)
 
 
 def test_a_plan_without_configurations_is_refused(solved):
