@@ -1,6 +1,6 @@
 """``aiperf profile``: profile_export_aiperf.json, one run, every metric with its unit.
 
-Read: ai-dynamo/aiperf 0.1.1 (src: exporters, metrics, config) and its main branch of 2026 at schema version 1.0, whose
+Read: ai-dynamo/aiperf 0.1.1 (src: exporters, metrics, config) and what 0.13.0 writes, schema version 1.4, whose
 ``input_config`` lists ``phases`` instead of ``loadgen``. ``inter_token_latency`` is
 (latency − TTFT) / (tokens − 1) per request: the TPOT of this project. Its means are over requests.
 """

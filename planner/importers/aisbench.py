@@ -1,9 +1,10 @@
 """AISBench ``--mode perf``: performances/MODEL/DATASET.json with the totals, and DATASET.csv with the times, beside it.
 
-Read: AISBench/benchmark 3.1 of 2026-08-20 (calculators/base_perf_metric_calculator.py, summarizers/default_perf.py).
-Values are text with units, "1234.5 ms"; each belongs to a stage, "total" or "stable" (while all clients were busy).
-TPOT is (latency − TTFT) / (tokens − 1), averaged over requests. "Max Concurrency" is the configured number of clients,
-"Concurrency" the mean in flight. The request rate is not written, so a run at a rate shows only in too few in flight.
+Read: AISBench/benchmark 3.1 of 2026-08-20 (calculators/base_perf_metric_calculator.py, summarizers/default_perf.py)
+and what 3.1 of 2026-06-30 writes. Values are text with units, "1234.5 ms"; each belongs to a stage, "total" or
+"stable" (while all clients were busy). TPOT is (latency − TTFT) / (tokens − 1), averaged over
+requests. "Max Concurrency" is the configured number of clients, "Concurrency" the mean in flight.
+The request rate is not written, so a run at a rate shows only in too few in flight.
 """
 
 import math

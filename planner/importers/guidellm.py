@@ -1,7 +1,8 @@
 """``guidellm benchmark``: benchmarks.json, a benchmark per load.
 
 Read: vllm-project/guidellm 0.3.1 (``benchmarks[].args.strategy``) and 0.7.3, report version 2
-(``benchmarks[].config.strategy``), alike since 0.4. Token times are in milliseconds, durations in seconds.
+(``benchmarks[].config.strategy``), alike since 0.4; and what 0.8.1 writes. Token times are in
+milliseconds, durations in seconds.
 
 Its ``time_per_output_token_ms`` counts the first token in, so TPOT is ``inter_token_latency_ms``; whose mean is over
 tokens, not requests. Where the report lists every request, the mean over requests is taken from there.

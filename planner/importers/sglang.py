@@ -1,8 +1,8 @@
-"""``python -m sglang.bench_serving``: JSON lines, one per run.
+"""``python -m sglang.benchmark.serving`` (``sglang.bench_serving`` in older releases): JSON lines, one per run.
 
-Read: python/sglang/bench_serving.py of 2025 (sgl-project/sglang at 0033168, and a later copy). Times are milliseconds;
-``mean_tpot_ms`` leaves the first token out. ``concurrency`` is the mean number of requests in flight; the clients are
-``max_concurrency``.
+Read: python/sglang/bench_serving.py of 2025 (sgl-project/sglang at 0033168) and what 0.5.23 writes.
+Times are milliseconds; ``mean_tpot_ms`` leaves the first token out. ``concurrency`` is the mean number of requests in
+flight; the clients are ``max_concurrency``.
 
 ``random_range_ratio`` r draws lengths from [r, 1] of those asked for: 1 is fixed, and 0, the default, is anything.
 ``server_info`` holds the server's own arguments, which are taken as facts of the deployment.
