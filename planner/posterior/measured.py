@@ -8,12 +8,13 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.posterior.joint import Joint, of_spreads
 from planner.posterior.place import COLUMNS, Place
-from planner.posterior.process import UNKNOWN, Inputs, Kernel, Process, Spread, mean
+from planner.posterior.process import UNKNOWN, Inputs, Kernel, MeanAlike, Process, Spread, SpreadAlike, mean, mean_alike
 from planner.schema.calibration import LEVELS, LOADS, MEDIAN, Basis, Calibration, Interval, ProcessKernel, Quantiles
-from planner.table import Floats
+from planner.table import Floats, Ints
 
 LATENCIES = ("ttft", "tpot")
 NUMBERS = (*LOADS, "weight", "ttft", "tpot", "alpha_ttft", "alpha_tpot")
@@ -58,7 +59,7 @@ class Measured:
             )
             for name, kernel in (("ttft", calibration.ttft), ("tpot", calibration.tpot))
         }
-        self._by_clients: dict[Hashable, Floats] = {}
+        self._known_alike: dict[Hashable, MeanAlike | SpreadAlike] = {}
         self._spreads = {name: Spread(process) for name, process in self.processes.items()}
 
     def expected(self, latency: str, places: Sequence[Place]) -> Floats:
@@ -77,13 +78,24 @@ class Measured:
     def by_clients(self, latency: str, place: Place) -> Floats:
         """Return expected logarithms at a place and ``CLIENTS``, beyond measured loads or not.
 
-        They are remembered: of the places that a plan searches, nothing measured tells most apart.
+        What they are made of is remembered: of the places that a plan searches, nothing measured tells most apart.
         """
-        return self._remembered(("expected", latency), place, lambda rows: mean(self.processes[latency], rows))
+        return self._alike((latency, "mean"), place, lambda keys: mean_alike(self.processes[latency], keys))
 
     def spread_by_clients(self, latency: str, place: Place) -> Floats:
         """Return the standard deviations of the same; they take longer."""
-        return self._remembered(("spread", latency), place, self._spreads[latency].deviation)
+        return self._alike((latency, "spread"), place, self._spreads[latency].alike)
+
+    def support_by_clients(self, place: Place, *, apart: bool = False) -> tuple[Support, NDArray[np.bool_], Floats]:
+        """Return ``support`` at ``CLIENTS``, whatever number of clients a place has.
+
+        That of what lies within measured loads; where that is not so; and the doublings beyond, shape (CLIENTS,) each.
+        """
+        basis, interval = self._nearest(place, apart=apart)
+        at, wider = _loads(place), self._wider(place)
+        far = np.maximum(np.maximum(at - self.most[:, None], self.least[:, None] - at), 0.0)
+        outside = (far >= 1).any(axis=0) | any(wider)
+        return Support(basis, interval, (), 0.0), outside, far.sum(axis=0) + sum(wider)
 
     def together(self, places: Sequence[Place]) -> Joint:
         """Return what is left of both latencies at places, with a part of each place's own."""
@@ -116,12 +128,12 @@ class Measured:
         """The fewest clients that were measured."""
         return float(2 ** self.least[0])
 
-    def _remembered(self, what: Hashable, place: Place, worked_out: Callable[[Inputs], Floats]) -> Floats:
-        key = (what, self.named(place), place.isl, place.osl)
-        if key not in self._by_clients:
-            places = [place._replace(concurrency=float(each)) for each in CLIENTS]
-            self._by_clients[key] = worked_out(inputs_of(places, self.known))
-        return self._by_clients[key]
+    def _alike(self, what: Hashable, place: Place, made: Callable[[Ints], MeanAlike | SpreadAlike]) -> Floats:
+        """Return what rows with the keys of a place have, at its lengths and ``CLIENTS``."""
+        key = (what, self.named(place))
+        if key not in self._known_alike:
+            self._known_alike[key] = made(inputs_of([place], self.known).keys[:, 0])
+        return self._known_alike[key].at(_loads(place))
 
     def _nearest(self, place: Place, *, apart: bool) -> tuple[Basis, Interval]:
         pair, _, _, here, _, deployment = place.keys
@@ -153,6 +165,12 @@ class Measured:
     def _wider(self, place: Place) -> tuple[float, float]:
         """Return the doublings by which devices and stages exceed all that was measured."""
         return max(0.0, math.log2(place.devices / self.devices)), max(0.0, math.log2(place.pp / self.stages))
+
+
+def _loads(place: Place) -> Floats:
+    """Return loads at ``CLIENTS`` with a place's lengths, in doublings, shape (axes, CLIENTS)."""
+    _, *lengths = place.load
+    return np.stack([np.log2(CLIENTS), *(np.full(len(CLIENTS), length) for length in lengths)])
 
 
 def quantile(quantiles: Quantiles, share: float) -> float:

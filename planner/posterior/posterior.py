@@ -16,6 +16,7 @@ from planner.schema.calibration import Basis, Calibration, Group, Interval
 from planner.schema.efficiency import Efficiencies
 from planner.table import Floats, Ints
 
+_MOST_REPLICAS = 256  # that are remembered; each holds a few curves
 Loaded = Efficiencies | Calibration
 
 
@@ -38,7 +39,6 @@ class Posterior:
         self.textbook = textbook
         self.calibration = calibration
         self._efficiencies: dict[tuple[str, str], Efficiencies] = {}
-        self._replicas: dict[tuple[Place, str, float | None], Replica] = {}
 
     @classmethod
     def of(cls, loaded: Loaded | Sequence[Loaded]) -> "Posterior":
@@ -95,10 +95,7 @@ class Posterior:
         ``confidence``: the share of deployments that are to be no slower; None for the expected time of what is near
         to something measured, and a share of 0.8 of others. None is returned without a calibration.
         """
-        key = (place, role, confidence)
-        if self.measured is not None and key not in self._replicas:
-            self._replicas[key] = Replica(self.measured, place, role, confidence)
-        return self._replicas.get(key)
+        return None if self.measured is None else _replica(self.measured, place, role, confidence)
 
     def nearness(self, system: str, backend: str) -> int:
         """Return 2 where a system was measured, 1 where a backend was, else 0."""
@@ -157,6 +154,12 @@ class _Nearest(Posterior):
 
     def _of(self, system: str, backend: str) -> Posterior:
         return max(self.parts, key=lambda part: part.nearness(system, backend))
+
+
+@functools.lru_cache(maxsize=_MOST_REPLICAS)
+def _replica(measured: Measured, place: Place, role: str, confidence: float | None) -> Replica:
+    """Return a replica's factors, remembered with the measured rows: they do not depend on any efficiency."""
+    return Replica(measured, place, role, confidence)
 
 
 def _ordered(parts: Sequence[Beliefs], order: Ints) -> Beliefs:

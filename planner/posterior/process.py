@@ -50,15 +50,21 @@ class Process(NamedTuple):
 
 def covariance(kernel: Kernel, left: Inputs, right: Inputs) -> Floats:
     """Return the covariance of two sets of rows without noise, shape (left, right)."""
-    apart = np.zeros((left.load.shape[1], right.load.shape[1]))
-    for axis, length in enumerate(kernel.lengths):
-        apart += ((left.load[axis][:, None] - right.load[axis][None, :]) / length) ** 2
-    near = np.exp(-0.5 * apart)
+    near = _nearness(kernel, left.load, right.load)
     total = np.zeros(near.shape)
     for level, (constant, smooth) in enumerate(zip(kernel.constant, kernel.smooth, strict=True)):
         same = left.keys[level][:, None] == right.keys[level][None, :]
         total += same * (constant**2 + smooth**2 * near)
     return total
+
+
+def _nearness(kernel: Kernel, left: Floats, right: Floats) -> Floats:
+    """Return how much loads, shape (axes, C) and (axes, D), have in common, shape (C, D)."""
+    apart = np.zeros((left.shape[1], right.shape[1]))
+    for axis, length in enumerate(kernel.lengths):
+        apart += ((left[axis][:, None] - right[axis][None, :]) / length) ** 2
+    near: Floats = np.exp(-0.5 * apart)
+    return near
 
 
 def noisy(kernel: Kernel, rows: Inputs, precision: Floats) -> Floats:
@@ -87,6 +93,66 @@ class Near(NamedTuple):
     inverse: Floats
 
 
+class Sums(NamedTuple):
+    """Covariances of rows that have the same keys with measured rows M, added up by load.
+
+    Measured rows at one load count together, so far fewer numbers are kept than rows were measured: ``loads``
+    (axes, L) each once; ``parts`` (L + 1, M), the last line being what does not change with the load.
+    """
+
+    kernel: Kernel
+    loads: Floats
+    parts: Floats
+
+    def near(self, loads: Floats) -> Floats:
+        """Return how much each part counts at loads of shape (axes, C), shape (C, L + 1)."""
+        found = np.ones((loads.shape[1], self.loads.shape[1] + 1))
+        found[:, :-1] = _nearness(self.kernel, loads, self.loads)
+        return found
+
+
+def sums(kernel: Kernel, rows: Inputs, keys: Ints) -> Sums:
+    """Return what rows of the same keys, shape (levels,), have in common with measured ones."""
+    same = (rows.keys == keys[:, None]).astype(np.float64)
+    loads, which = np.unique(rows.load, axis=1, return_inverse=True)
+    parts = np.zeros((loads.shape[1] + 1, same.shape[1]))
+    parts[which.ravel(), np.arange(same.shape[1])] = kernel.smooth**2 @ same
+    parts[-1] = kernel.constant**2 @ same
+    return Sums(kernel, loads, parts)
+
+
+class MeanAlike(NamedTuple):
+    """Expected residuals of all rows that have the same keys, at any load."""
+
+    sums: Sums
+    weights: Floats
+
+    def at(self, loads: Floats) -> Floats:
+        """Return expected residuals at loads of shape (axes, C)."""
+        found: Floats = self.sums.near(loads) @ self.weights
+        return found
+
+
+class SpreadAlike(NamedTuple):
+    """Standard deviations of all rows that have the same keys, at any load."""
+
+    sums: Sums
+    explained: Floats
+
+    def at(self, loads: Floats) -> Floats:
+        """Return standard deviations, noise of one measurement included, at loads of shape (axes, C)."""
+        kernel, near = self.sums.kernel, self.sums.near(loads)
+        explained = ((near @ self.explained) * near).sum(axis=1)
+        found: Floats = np.sqrt(np.maximum(_alone(kernel) - explained, 0.0) + kernel.noise**2)
+        return found
+
+
+def mean_alike(process: Process, keys: Ints) -> MeanAlike:
+    """Return what is expected of rows of the same keys, shape (levels,)."""
+    found = sums(process.kernel, process.rows, keys)
+    return MeanAlike(found._replace(parts=found.parts[:, :0]), found.parts @ process.alpha)
+
+
 class Spread:
     """How sure a process is of rows. Measured rows that share no key with them are left out: that makes it no surer."""
 
@@ -97,7 +163,6 @@ class Spread:
     def deviation(self, rows: Inputs) -> Floats:
         """Return the standard deviation of the residuals of rows, noise of one measurement included, shape (C,)."""
         kernel = self.process.kernel
-        alone = float((kernel.constant**2 + kernel.smooth**2).sum())
         explained = np.zeros(rows.load.shape[1])
         _, alike = np.unique(rows.keys[:_ROOTS], axis=1, return_inverse=True)
         for number in range(int(alike.max(initial=-1)) + 1):
@@ -106,8 +171,16 @@ class Spread:
                 near = self._of(rows.take(part))
                 cross = covariance(kernel, rows.take(part), near.rows)
                 explained[part] = ((cross @ near.inverse) * cross).sum(axis=1)
-        found: Floats = np.sqrt(np.maximum(alone - explained, 0.0) + kernel.noise**2)
+        found: Floats = np.sqrt(np.maximum(_alone(kernel) - explained, 0.0) + kernel.noise**2)
         return found
+
+    def alike(self, keys: Ints) -> SpreadAlike:
+        """Return how sure the process is of rows of the same keys, shape (levels,)."""
+        kernel = self.process.kernel
+        near = self._of(Inputs(keys[:, None], np.zeros((len(kernel.lengths), 1))))
+        found = sums(kernel, near.rows, keys)
+        explained = found.parts @ near.inverse @ found.parts.T
+        return SpreadAlike(found._replace(parts=found.parts[:, :0]), explained)
 
     def joint(self, rows: Inputs) -> Floats:
         """Return the covariance of what rows have left, without noise, shape (C, C)."""
@@ -128,3 +201,8 @@ def _near(process: Process, roots: Ints) -> Near:
     known = process.rows.take(mine)
     inverse = np.linalg.inv(noisy(process.kernel, known, process.precision[mine])).astype(np.float64)
     return Near(known, inverse)
+
+
+def _alone(kernel: Kernel) -> float:
+    """Return the variance of a row before anything was measured, without noise."""
+    return float((kernel.constant**2 + kernel.smooth**2).sum())

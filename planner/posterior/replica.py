@@ -100,25 +100,22 @@ class Replica:
         """Return logarithms of factors at ``CLIENTS``; places that nothing measured tells apart share theirs."""
         key = (self.measured.alike(place), confidence)
         if key not in self._curves:
-            supports = [self.support(place._replace(concurrency=float(each))) for each in CLIENTS]
-            shares = [self.share(support) if confidence is None else confidence for support in supports]
+            near, outside, doublings = self.measured.support_by_clients(place, apart=self.role != "mixed")
+            far = near._replace(basis="none")
+            shares = [self.share(support) if confidence is None else confidence for support in (near, far)]
+            beyond = doublings * self.measured.intervals.beyond
             stated = confidence is not None or self.confidence is not None
-            self._curves[key] = Factors(
-                *(self._logarithms(name, place, supports, shares, stated=stated) for name in LATENCIES)
-            )
-        return self._curves[key]
 
-    def _logarithms(
-        self, latency: str, place: Place, supports: Sequence[Support], shares: Sequence[float], *, stated: bool
-    ) -> Floats:
-        """Return logarithms at ``CLIENTS``; where no confidence was stated, both latencies are as unsure as steps."""
-        sure = latency if stated and self.role == "mixed" else "tpot"
-        asked = np.array(
-            [quantile(getattr(s.interval, sure), share) for s, share in zip(supports, shares, strict=True)]
-        )
-        centre = self.measured.by_clients(latency, place) if self.role == "mixed" else np.zeros(len(CLIENTS))
-        if not asked.any():
-            return centre
-        beyond = np.array([support.doublings for support in supports]) * self.measured.intervals.beyond
-        found: Floats = centre + asked * np.hypot(self.measured.spread_by_clients(sure, place), beyond)
-        return found
+            def logarithms(latency: str) -> Floats:
+                """Where no confidence was stated, both latencies are as unsure as steps."""
+                sure = latency if stated and self.role == "mixed" else "tpot"
+                inside, beyond_all = (quantile(getattr(near.interval, sure), share) for share in shares)
+                asked = np.where(outside, beyond_all, inside)
+                centre = self.measured.by_clients(latency, place) if self.role == "mixed" else np.zeros(len(CLIENTS))
+                if not asked.any():
+                    return centre
+                found: Floats = centre + asked * np.hypot(self.measured.spread_by_clients(sure, place), beyond)
+                return found
+
+            self._curves[key] = Factors(*map(logarithms, LATENCIES))
+        return self._curves[key]

@@ -44,12 +44,15 @@ class UnknownSolverError(InputError, ValueError):
 
 # Modules by name and not by import statement: a statement, wherever it stands, would tie every adapter to every other.
 _OWN = {"highs": ("highs", "HIGHS"), "cbc": ("pulp_solvers", "find"), "cp-sat": ("cp_sat", "CP_SAT")}
+_SMALL = {"highs": ("highs", "SMALL")}
 _PULP = "pulp:"
 
 
 @cache
-def solver(name: str) -> Solver:
+def solver(name: str, *, small: bool = False) -> Solver:
     """Return the solver of a name: ``highs``, ``cbc``, ``cp-sat``, or ``pulp:NAME`` for any that PuLP finds.
+
+    ``small``: set for many problems of a few dozen variables each, where it has such a setting; as exact as otherwise.
 
     Raises:
         UnknownSolverError: there is none of this name, or it is not installed; says which there are.
@@ -57,7 +60,7 @@ def solver(name: str) -> Solver:
     if name not in _OWN and not name.startswith(_PULP):
         reason = f"must be highs, cbc, cp-sat, or pulp:NAME (got {as_written(name)})"
         raise UnknownSolverError.because(reason)
-    module, attribute = _OWN.get(name, _OWN["cbc"])
+    module, attribute = (_SMALL if small and name in _SMALL else _OWN).get(name, _OWN["cbc"])
     found = getattr(import_module(f"{__name__}.{module}"), attribute)
     return cast(Solver, found(name) if attribute == "find" else found)
 

@@ -13,6 +13,10 @@ from planner.solvers import without_variables
 
 _FEASIBILITY = 1e-9
 _SEED = 0
+_SEARCHES = (
+    "mip_heuristic_run_feasibility_jump", "mip_heuristic_run_rins", "mip_heuristic_run_rens",
+    "mip_heuristic_run_root_reduced_cost", "mip_allow_restart",
+)  # fmt: skip
 _INFEASIBLE = (highspy.HighsModelStatus.kInfeasible, highspy.HighsModelStatus.kUnboundedOrInfeasible)
 _STOPPED = {
     highspy.HighsModelStatus.kTimeLimit: "time",
@@ -24,9 +28,14 @@ _STOPPED = {
 
 @dataclass(frozen=True, slots=True)
 class Highs:
-    """The HiGHS branch-and-cut solver; deterministic (one thread, fixed seed)."""
+    """The HiGHS branch-and-cut solver; deterministic (one thread, fixed seed).
+
+    ``searches``: whether it looks for good points by other means than branching; on small problems that takes longer
+    than to solve them.
+    """
 
     name: str = "highs"
+    searches: bool = True
 
     def solve(self, milp: Milp, time_limit: float, relative_gap: float) -> SolveResult:
         """Solve for the first goal.
@@ -53,6 +62,8 @@ class Highs:
             ("primal_feasibility_tolerance", _FEASIBILITY),
         ):
             solver.setOptionValue(option, setting)
+        for option in () if self.searches else _SEARCHES:
+            solver.setOptionValue(option, False)
         solver.passModel(_lp(milp))
         solver.run()
         return _result(milp, solver, relative_gap)
@@ -132,3 +143,4 @@ def _result(milp: Milp, solver: Any, relative_gap: float) -> SolveResult:
 
 
 HIGHS = Highs()
+SMALL = Highs(searches=False)

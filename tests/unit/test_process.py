@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from planner.calibrate import kernel as kernels
-from planner.posterior.process import Inputs, Kernel, Spread, condition, covariance, mean
+from planner.posterior.process import Inputs, Kernel, Spread, condition, covariance, mean, mean_alike
 
 LEVELS, AXES = 2, 1
 
@@ -46,6 +46,20 @@ def test_a_row_of_less_weight_has_more_noise():
     rows = inputs((0, 0, 0.0))
     heavy, light = (condition(kernel(), rows, np.array([0.5]), np.array([w])) for w in (1.0, 0.25))
     assert mean(heavy, rows)[0] > mean(light, rows)[0] > 0
+
+
+@pytest.mark.parametrize("keys", [(0, 1), (2, -1), (-1, -1)])
+def test_rows_of_the_same_keys_are_known_at_any_load_as_one_by_one(keys):
+    rng = np.random.default_rng(11)
+    rows = inputs(*[(rng.integers(3), rng.integers(5), float(rng.integers(4))) for _ in range(40)])  # loads repeat
+    found = condition(kernel(smooth=(0.2, 0.1)), rows, rng.normal(size=40), rng.uniform(0.2, 1, 40))
+    loads = np.linspace(-1, 5, 7)
+    expected, deviation = (
+        alike.at(loads[None, :]) for alike in (mean_alike(found, np.array(keys)), Spread(found).alike(np.array(keys)))
+    )
+    each = inputs(*[(*keys, load) for load in loads])
+    assert expected == pytest.approx(mean(found, each), abs=1e-12)
+    assert deviation == pytest.approx(Spread(found).deviation(each), rel=1e-9)
 
 
 def test_covariance_is_symmetric_and_positive():

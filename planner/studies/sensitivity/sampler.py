@@ -223,7 +223,7 @@ def _solved(case: Case, small: PlanningProblem) -> tuple[float, Shape] | None:
     encoded = FORMULATIONS["serving"].build(small)
     goal = encoded.milp.objectives[0]
     options = case.scenario.solver
-    result = solver_named(options.name).solve(encoded.milp.with_objective(goal), options.time_limit, 0.0)
+    result = solver_named(options.name, small=True).solve(encoded.milp.with_objective(goal), options.time_limit, 0.0)
     if result.point is None or result.value is None:
         return None
     return result.value, _shape(small.table, encoded.replicas(result.point))
