@@ -5,28 +5,40 @@ import dataclasses
 import numpy as np
 
 from planner.problem import PlanningProblem, Routes
-from planner.table import ColumnTable
+from planner.table import ColumnTable, Ints
+
+
+def fastest_of_size(problem: PlanningProblem) -> Ints:
+    """Return, of the columns of one role and size in one place, one that carries as much as any of them."""
+    order, first, _ = _by_size(problem)
+    return order[first]
 
 
 def best_of_size(problem: PlanningProblem) -> ColumnTable:
-    """Return, of the columns of one role and size in one place, one that carries as much as any of them.
+    """Return ``fastest_of_size`` in their order; a part of a pair is given the longest stay of all of its size, too.
 
-    That is exact of replicas that work alone; a part of a pair is given the best rate and the longest stay of all.
+    That is exact of replicas that work alone.
     """
+    order, first, group = _by_size(problem)
+    f = problem.table.figures
+    stay = np.zeros(len(first))
+    np.maximum.at(stay, group, (f["in_flight"] / f["rate"])[order])
+    best = problem.table.take(order[first])
+    in_flight = np.where(best.where(role="mixed"), best.figures["in_flight"], best.figures["rate"] * stay)
+    return dataclasses.replace(best, figures={**best.figures, "in_flight": in_flight})
+
+
+def _by_size(problem: PlanningProblem) -> tuple[Ints, Ints, Ints]:
+    """Return columns by place and size, the fastest first; where each such group starts; and the group of each."""
     table, f = problem.table, problem.table.figures
     places = [(pool.workload, pool.inventory, pool.engine, pool.engine_version, pool.role) for pool in table.pools]
     place = np.array([places.index(key) for key in places], dtype=np.int64)[table.pool]
-    mixed = table.where(role="mixed")
-    value = np.where(mixed, problem.value, f["rate"])
+    value = np.where(table.where(role="mixed"), problem.value, f["rate"])
     order = np.lexsort((-value, f["devices"], place))
-    _, first, group = np.unique(
-        np.stack([place[order], f["devices"][order].astype(np.int64)]), axis=1, return_index=True, return_inverse=True
-    )
-    stay = np.zeros(len(first))
-    np.maximum.at(stay, group.ravel(), (f["in_flight"] / f["rate"])[order])
-    best = table.take(order[first])
-    in_flight = np.where(best.where(role="mixed"), best.figures["in_flight"], best.figures["rate"] * stay)
-    return dataclasses.replace(best, figures={**best.figures, "in_flight": in_flight})
+    keys = np.stack([place[order], f["devices"][order].astype(np.int64)])
+    starts = np.ones(len(order), dtype=bool)
+    starts[1:] = (np.diff(keys, axis=1) != 0).any(axis=0)
+    return order, np.nonzero(starts)[0], np.cumsum(starts) - 1
 
 
 def every_pair(table: ColumnTable) -> Routes:

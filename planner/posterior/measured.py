@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from planner.posterior.joint import Joint, of_spreads
 from planner.posterior.place import COLUMNS, Place
 from planner.posterior.process import UNKNOWN, Inputs, Kernel, MeanAlike, Process, Spread, SpreadAlike, mean, mean_alike
+from planner.posterior.recent import Recent
 from planner.schema.calibration import LEVELS, LOADS, MEDIAN, Basis, Calibration, Interval, ProcessKernel, Quantiles
 from planner.table import Floats, Ints
 
@@ -20,6 +21,7 @@ LATENCIES = ("ttft", "tpot")
 NUMBERS = (*LOADS, "weight", "ttft", "tpot", "alpha_ttft", "alpha_tpot")
 STEP = 0.5  # doublings from one point of a curve to the next
 CLIENTS = 2.0 ** np.arange(0.0, 14.0 + STEP, STEP)  # at which curves are worked out
+_MOST_CURVES = 4096  # that are remembered, of half a kilobyte each
 _TENTH = NormalDist().inv_cdf(0.9)
 
 
@@ -60,6 +62,7 @@ class Measured:
             for name, kernel in (("ttft", calibration.ttft), ("tpot", calibration.tpot))
         }
         self._known_alike: dict[Hashable, MeanAlike | SpreadAlike] = {}
+        self._curves: Recent[Floats] = Recent(_MOST_CURVES)
         self._spreads = {name: Spread(process) for name, process in self.processes.items()}
 
     def expected(self, latency: str, places: Sequence[Place]) -> Floats:
@@ -78,7 +81,8 @@ class Measured:
     def by_clients(self, latency: str, place: Place) -> Floats:
         """Return expected logarithms at a place and ``CLIENTS``, beyond measured loads or not.
 
-        What they are made of is remembered: of the places that a plan searches, nothing measured tells most apart.
+        They are remembered, and what they are made of, too: of the places that a plan searches, nothing measured tells
+        most apart.
         """
         return self._alike((latency, "mean"), place, lambda keys: mean_alike(self.processes[latency], keys))
 
@@ -133,7 +137,7 @@ class Measured:
         key = (what, self.named(place))
         if key not in self._known_alike:
             self._known_alike[key] = made(inputs_of([place], self.known).keys[:, 0])
-        return self._known_alike[key].at(_loads(place))
+        return self._curves.of((*key, place.isl, place.osl), lambda: self._known_alike[key].at(_loads(place)))
 
     def _nearest(self, place: Place, *, apart: bool) -> tuple[Basis, Interval]:
         pair, _, _, here, _, deployment = place.keys

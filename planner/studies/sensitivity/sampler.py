@@ -1,11 +1,11 @@
 """The best plan of a case with numbers changed, thousands of times: priced again, not searched again.
 
-First replicas that work alone; then the same with any two parts of pairs as if caches moved at once, a bound that is
-seldom better. Only where it is are pairs looked at. Each sample ends in the exact best of what was priced.
+First the fastest replicas of each size, any two parts of pairs as if caches moved at once: a bound, and mostly a plan
+that can be had. Only where it cannot are all parts of pairs looked at. Each sample ends in the exact best of what may
+matter anywhere between the ends of the ranges.
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,9 +14,10 @@ import numpy as np
 
 from formulations import FORMULATIONS
 from planner.catalog import Case
-from planner.columns import enumerate as columns
-from planner.columns.optimistic import best_of_size, every_pair
-from planner.columns.resample import Candidates, candidates, priced_again
+from planner.columns.enumerate import merged
+from planner.columns.optimistic import best_of_size, every_pair, fastest_of_size
+from planner.columns.resample import Candidates, Tables, chosen, priced_again, walked
+from planner.columns.setting import settings
 from planner.errors import InputError
 from planner.plan import LATENCIES
 from planner.problem import GoalSpec, PlanningProblem
@@ -58,6 +59,11 @@ class Kind(NamedTuple):
     role: str
     structure: tuple[int, ...]
 
+    @property
+    def pool(self) -> tuple[str, ...]:
+        """Where it stands and what for."""
+        return self[:5]
+
     def label(self) -> str:
         """Short form for people."""
         axes = dict(zip(STRUCTURE, self.structure, strict=True))
@@ -93,20 +99,26 @@ class Sampler:
             raise InputError.single(case.scenario.name, message, "objective")
         self.case = case
         self.parameters = tuple(parameters)
-        self.near, self.every = candidates([varied(case, parameters, at) for at in self._corners()])
+        found = chosen(case, self._walks())
+        self.near: tuple[Candidates, ...] = tuple(mine.near for mine in found)
+        self.every: tuple[Candidates, ...] = tuple(mine.every for mine in found)
         self.base: Shape = ()
-        found = best(case, self._problem(case, self.near), functools.partial(self._problem, case, self.every))
-        if found is None:
+        base = best(case, *self._problems(case))
+        if base is None:
             raise InputError.single(case.scenario.name, "has no plan; `planner infeasible` says what is missing")
-        self.base = found[1]
+        self.base = base[1]
+        # What the plan is made of is priced always, since it may be slower than others of its size elsewhere.
+        built = [[kind.structure for kind, _ in self.base if kind.pool == s.pool[:5]] for s in settings(case)]
+        self.near = tuple(
+            near.with_more(every.of_structures(own)) if own else near
+            for near, every, own in zip(self.near, self.every, built, strict=True)
+        )
 
     def __call__(self, factors: Sequence[float]) -> Outcome:
         """Solve at one factor per parameter."""
         case = varied(self.case, self.parameters, factors)
-        problem = self._problem(case, self.near)
-        whole = functools.partial(self._problem, case, self.every)
-        alone = all(kind.role == "mixed" for kind, _ in self.base)
-        carries, own = self._staying(case, problem if alone else whole())
+        problem, whole = self._problems(case)
+        carries, own = self._staying(case, problem)
         found = best(case, problem, whole, None if own is None else (own, self.base))
         if found is None:
             return Outcome(None, "no plan", keeps=False, holds=False, carries=carries, loses=None)
@@ -119,29 +131,37 @@ class Sampler:
         """Return a plan's shape in words."""
         return shape_text(shape, several=len(self.case.scenario.workloads) > 1)
 
-    def _corners(self) -> list[list[float]]:
-        """Return where the grid is walked whole: as things stand, each number at its ends, and all at ends together.
+    def _walks(self) -> list[Tables]:
+        """Return the whole grid as things stand, with each number at its ends, and with all at ends together.
 
-        All at the ends that let replicas carry most, all at those that let them carry least, and some drawn ones.
+        All at the ends that let replicas carry most, or be run hardest, all at the other ones, and some drawn ones.
         """
         ends = [(p.low, p.high) for p in self.parameters]
         middle = [1.0] * len(ends)
-        one = [[[*middle[:i], end, *middle[i + 1 :]] for end in pair] for i, pair in enumerate(ends)]
-        more = [self._most(low) <= self._most(high) for low, high in one]
-        best = [pair[up] for pair, up in zip(ends, more, strict=True)]
-        worst = [pair[not up] for pair, up in zip(ends, more, strict=True)]
-        draws = np.random.default_rng(0).integers(0, 2, (_DRAWN, len(ends)))
-        drawn = [[pair[side] for pair, side in zip(ends, sides, strict=True)] for sides in draws.tolist()]
-        return [middle, best, worst, *itertools.chain.from_iterable(one), *drawn]
+        one = [[self._walk([*middle[:i], end, *middle[i + 1 :]]) for end in pair] for i, pair in enumerate(ends)]
+        sides = np.random.default_rng(0).integers(0, 2, (_DRAWN, len(ends))).tolist()
+        for most in (_fastest, _hardest):
+            up = [int(most(low) <= most(high)) for low, high in one]
+            sides += [up, [1 - side for side in up]]
+        corners = [[pair[side] for pair, side in zip(ends, each, strict=True)] for each in sides]
+        return [*itertools.chain.from_iterable(one), *map(self._walk, [middle, *corners])]
 
-    def _most(self, factors: Sequence[float]) -> float:
-        """Return the highest rate of any replica that works alone, a whole one's per device."""
-        table = columns.grid_table(varied(self.case, self.parameters, factors), within_limits=True, best_only=True)
-        mixed = table.where(role="mixed")
-        return float((table.figures["rate"][mixed] / table.figures["devices"][mixed]).max(initial=0.0))
+    def _walk(self, factors: Sequence[float]) -> Tables:
+        return walked(varied(self.case, self.parameters, factors))
 
-    def _problem(self, case: Case, chosen: Sequence[Candidates]) -> PlanningProblem:
-        return planning_problem(case, priced_again(case, chosen))
+    def _problems(self, case: Case) -> tuple[PlanningProblem, Callable[[], PlanningProblem]]:
+        """Return the problem over what may be fastest of its size, and what returns it over all that may matter."""
+        every = settings(case)
+        near = [priced_again(setting, mine) for setting, mine in zip(every, self.near, strict=True)]
+
+        def whole() -> PlanningProblem:
+            tables = [
+                table if setting.role == "mixed" else priced_again(setting, mine)
+                for setting, table, mine in zip(every, near, self.every, strict=True)
+            ]
+            return planning_problem(case, merged(tables))
+
+        return planning_problem(case, merged(near)), whole
 
     def _staying(self, case: Case, problem: PlanningProblem) -> tuple[float, float | None]:
         """Return what the plan as it stands carries, and its first goal, None where it does not carry its load."""
@@ -184,15 +204,19 @@ def best(
     if not len(problem.table):
         return None
     table = best_of_size(problem)
-    alone = table.take(np.nonzero(table.where(role="mixed"))[0])
-    bound = _solved(case, problem._replace(table=table, routes=every_pair(table)))
-    if bound is None or len(alone) == len(table):
-        return bound
-    if known is not None and abs(bound[0] - known[0]) <= _PROVEN * abs(bound[0]):
+    bound = _optimum(case, problem._replace(table=table, routes=every_pair(table)))
+    if bound is None:
+        return None
+    value, replicas = bound
+    if known is not None and abs(value - known[0]) <= _PROVEN * abs(value):
         return known
-    mixed = _solved(case, problem._replace(table=alone))
-    if mixed is not None and abs(bound[0] - mixed[0]) <= _PROVEN * abs(bound[0]):
-        return mixed
+    used = np.nonzero(replicas)[0]
+    if table.where(role="mixed")[used].all():
+        return value, _shape(table, replicas)
+    there = problem.table.take(fastest_of_size(problem)[used])
+    attained = _solved(case, reduced(case, problem._replace(table=there)))
+    if attained is not None and abs(value - attained[0]) <= _PROVEN * abs(value):
+        return attained
     return _solved(case, reduced(case, whole()))
 
 
@@ -218,6 +242,12 @@ def _fixed(problem: PlanningProblem, replicas: Floats) -> tuple[float, float | N
 
 def _solved(case: Case, small: PlanningProblem) -> tuple[float, Shape] | None:
     """Return the best of a problem's first goal and the shape of what has it."""
+    found = _optimum(case, small)
+    return None if found is None else (found[0], _shape(small.table, found[1]))
+
+
+def _optimum(case: Case, small: PlanningProblem) -> tuple[float, Ints] | None:
+    """Return the best of a problem's first goal and the replicas of each column that have it, shape (C,)."""
     if not len(small.table):
         return None
     encoded = FORMULATIONS["serving"].build(small)
@@ -226,14 +256,28 @@ def _solved(case: Case, small: PlanningProblem) -> tuple[float, Shape] | None:
     result = solver_named(options.name, small=True).solve(encoded.milp.with_objective(goal), options.time_limit, 0.0)
     if result.point is None or result.value is None:
         return None
-    return result.value, _shape(small.table, encoded.replicas(result.point))
+    return result.value, np.array(encoded.replicas(result.point), dtype=np.int64)
 
 
-def _shape(table: ColumnTable, replicas: Sequence[int]) -> Shape:
+def _fastest(tables: Tables) -> float:
+    """Return the highest rate of any replica that works alone, a whole one's per device."""
+    f = [table.take(np.nonzero(table.where(role="mixed"))[0]).figures for table in tables]
+    return max(float((each["rate"] / each["devices"]).max(initial=0.0)) for each in f)
+
+
+def _hardest(tables: Tables) -> float:
+    """Return how many requests replicas can run, a sum of logarithms over their sizes so that each size counts."""
+    running = np.concatenate([table.axes["mean_running"] for table in tables])
+    size = np.concatenate([table.figures["devices"] for table in tables])[running > 0]
+    most = [running[running > 0][size == each].max() for each in np.unique(size)]
+    return float(np.log1p(most).sum())
+
+
+def _shape(table: ColumnTable, replicas: Ints) -> Shape:
     counts: dict[Kind, int] = {}
-    for column in np.nonzero(np.array(replicas))[0].tolist():
+    for column in np.nonzero(replicas)[0].tolist():
         kind = _kind(table, column)
-        counts[kind] = counts.get(kind, 0) + replicas[column]
+        counts[kind] = counts.get(kind, 0) + int(replicas[column])
     return tuple(sorted(counts.items()))
 
 
@@ -247,7 +291,7 @@ def _marks(table: ColumnTable, kinds: Sequence[Kind]) -> Ints:
     """Return the number of the kind that each column is of, -1 where it is of none, shape (C,)."""
     found = np.full(len(table), -1, dtype=np.int64)
     for number, kind in enumerate(kinds):
-        pools = [tuple(pool[:5]) == tuple(kind[:5]) for pool in table.pools]
+        pools = [pool[:5] == kind.pool for pool in table.pools]
         mine = np.array(pools, dtype=bool)[table.pool]
         for axis, value in zip(STRUCTURE, kind.structure, strict=True):
             mine &= table.axes[axis] == value
