@@ -18,7 +18,7 @@ from planner.columns.mesh import Context, Tally, by_load, evaluated
 from planner.columns.setting import Setting, settings
 from planner.table import AXES, STRUCTURE, ColumnTable, Floats, Ints
 
-_NEAR = 0.8  # of the best rate of its size somewhere: a line that never comes near it is never the best of its size
+_NEAR = 0.9  # of the best rate of its size somewhere: a line that never comes near it is never the best of its size
 _BEST = 0.999  # of the best rate of a line: as good as the best load
 _LOADS = ("mean_running", "prefill_utilisation")  # one of them is searched for a role, the other is 0
 _LINE = tuple(axis for axis in AXES if axis not in _LOADS)

@@ -90,16 +90,14 @@ class Measured:
         """Return the standard deviations of the same; they take longer."""
         return self._alike((latency, "spread"), place, self._spreads[latency].alike)
 
-    def support_by_clients(self, place: Place, *, apart: bool = False) -> tuple[Support, NDArray[np.bool_], Floats]:
-        """Return ``support`` at ``CLIENTS``, whatever number of clients a place has.
+    def beyond_by_clients(self, place: Place) -> tuple[NDArray[np.bool_], Floats]:
+        """Return where the load of a place lies a doubling or more beyond measured ones at ``CLIENTS``; and doublings.
 
-        That of what lies within measured loads; where that is not so; and the doublings beyond, shape (CLIENTS,) each.
+        Its own number of clients does not count, nor do its degrees; shape (CLIENTS,) each.
         """
-        basis, interval = self._nearest(place, apart=apart)
-        at, wider = _loads(place), self._wider(place)
+        at = _loads(place)
         far = np.maximum(np.maximum(at - self.most[:, None], self.least[:, None] - at), 0.0)
-        outside = (far >= 1).any(axis=0) | any(wider)
-        return Support(basis, interval, (), 0.0), outside, far.sum(axis=0) + sum(wider)
+        return (far >= 1).any(axis=0), far.sum(axis=0)
 
     def together(self, places: Sequence[Place]) -> Joint:
         """Return what is left of both latencies at places, with a part of each place's own."""
@@ -115,7 +113,7 @@ class Measured:
         ``apart``: it prefills or decodes only. No such run was measured; what was of runs that do both, is as near as
         another deployment.
         """
-        basis, interval = self._nearest(place, apart=apart)
+        basis, interval = self.nearest(place, apart=apart)
         outside, doublings = self._beyond(place)
         return Support("none" if outside else basis, interval, outside, doublings)
 
@@ -125,7 +123,7 @@ class Measured:
 
     def alike(self, place: Place) -> Hashable:
         """Return what of its precision and degrees tells a place from others of one system, backend and model."""
-        return self.named(place), *self._wider(place)
+        return self.named(place), *self.wider(place)
 
     @property
     def fewest(self) -> float:
@@ -139,7 +137,8 @@ class Measured:
             self._known_alike[key] = made(inputs_of([place], self.known).keys[:, 0])
         return self._curves.of((*key, place.isl, place.osl), lambda: self._known_alike[key].at(_loads(place)))
 
-    def _nearest(self, place: Place, *, apart: bool) -> tuple[Basis, Interval]:
+    def nearest(self, place: Place, *, apart: bool) -> tuple[Basis, Interval]:
+        """Return the nearest thing that was measured, whatever the load, and the interval of errors there."""
         pair, _, _, here, _, deployment = place.keys
         if deployment in self.known[-1] and not apart:
             return "deployment", self.intervals.deployment
@@ -160,13 +159,13 @@ class Measured:
                 outside.append(f"{name} {value:.0f}: measured from {2**least:.0f} to {2**most:.0f}")
             doublings += far
         sizes = (("devices", place.devices, self.devices), ("pp", place.pp, self.stages))
-        for (name, size, most), far in zip(sizes, self._wider(place), strict=True):
+        for (name, size, most), far in zip(sizes, self.wider(place), strict=True):
             if far:
                 outside.append(f"{name} {size}: measured up to {most}")
                 doublings += far
         return tuple(outside), doublings
 
-    def _wider(self, place: Place) -> tuple[float, float]:
+    def wider(self, place: Place) -> tuple[float, float]:
         """Return the doublings by which devices and stages exceed all that was measured."""
         return max(0.0, math.log2(place.devices / self.devices)), max(0.0, math.log2(place.pp / self.stages))
 

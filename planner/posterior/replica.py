@@ -34,6 +34,7 @@ class Replica:
         self.measured, self.place, self.role, self.confidence = measured, place, role, confidence
         self._curves: dict[Hashable, Factors] = {}
         self._by_code: dict[int, Factors] = {}
+        self._beyond = measured.beyond_by_clients(place)
 
     def at(self, precision: str, degrees: Sequence[int], running: float) -> Place:
         """Return the place of one replica; ``degrees``: tp, pp, attention_dp, ep."""
@@ -47,9 +48,12 @@ class Replica:
 
     def share(self, support: Support) -> float:
         """Return the share of deployments that are to be no slower than planned."""
+        return self._share(support.basis)
+
+    def _share(self, basis: str) -> float:
         if self.confidence is not None:
             return self.confidence
-        return MEDIAN if support.basis in ("deployment", "system+backend") else CAUTIOUS
+        return MEDIAN if basis in ("deployment", "system+backend") else CAUTIOUS
 
     def scales(self, axes: Mapping[str, Floats]) -> dict[str, Floats]:
         """Return ``step_scale`` and ``ttft_scale`` for configurations given as arrays that broadcast together.
@@ -100,16 +104,17 @@ class Replica:
         """Return logarithms of factors at ``CLIENTS``; places that nothing measured tells apart share theirs."""
         key = (self.measured.alike(place), confidence)
         if key not in self._curves:
-            near, outside, doublings = self.measured.support_by_clients(place, apart=self.role != "mixed")
-            far = near._replace(basis="none")
-            shares = [self.share(support) if confidence is None else confidence for support in (near, far)]
-            beyond = doublings * self.measured.intervals.beyond
+            basis, interval = self.measured.nearest(place, apart=self.role != "mixed")
+            wider = self.measured.wider(place)
+            outside, doublings = self._beyond
+            outside, beyond = outside | any(wider), (doublings + sum(wider)) * self.measured.intervals.beyond
+            shares = [self._share(each) if confidence is None else confidence for each in (basis, "none")]
             stated = confidence is not None or self.confidence is not None
 
             def logarithms(latency: str) -> Floats:
                 """Where no confidence was stated, both latencies are as unsure as steps."""
                 sure = latency if stated and self.role == "mixed" else "tpot"
-                inside, beyond_all = (quantile(getattr(near.interval, sure), share) for share in shares)
+                inside, beyond_all = (quantile(getattr(interval, sure), share) for share in shares)
                 asked = np.where(outside, beyond_all, inside)
                 centre = self.measured.by_clients(latency, place) if self.role == "mixed" else np.zeros(len(CLIENTS))
                 if not asked.any():

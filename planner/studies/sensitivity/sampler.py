@@ -16,6 +16,7 @@ from formulations import FORMULATIONS
 from planner.catalog import Case
 from planner.columns.enumerate import merged
 from planner.columns.optimistic import best_of_size, every_pair, fastest_of_size
+from planner.columns.pairs import routes_of
 from planner.columns.resample import Candidates, Tables, chosen, priced_again, walked
 from planner.columns.setting import settings
 from planner.errors import InputError
@@ -214,7 +215,7 @@ def best(
     if table.where(role="mixed")[used].all():
         return value, _shape(table, replicas)
     there = problem.table.take(fastest_of_size(problem)[used])
-    attained = _solved(case, reduced(case, problem._replace(table=there)))
+    attained = _solved(case, problem._replace(table=there, routes=routes_of(settings(case), there)))
     if attained is not None and abs(value - attained[0]) <= _PROVEN * abs(value):
         return attained
     return _solved(case, reduced(case, whole()))

@@ -21,7 +21,8 @@ from planner.table import Floats
 
 Result = Mapping[str, Any]
 Evaluate = Callable[[Sequence[float]], Result]
-_AT_ONCE = 16  # points of a task
+_AT_ONCE = 64  # points of a task, at most: what a worker that is lost takes with it
+_TURNS = 8  # tasks of each worker, at least, so that none waits long for the last
 _ANSWERS = "10s"  # within which a scheduler must answer
 
 
@@ -81,7 +82,8 @@ def _solved(
     waiting: Sequence[tuple[str, list[float]]], evaluate: Evaluate, backend: Backend
 ) -> Iterator[tuple[str, Result]]:
     workers = backend.workers or os.cpu_count() or 1
-    tasks = [waiting[i : i + _AT_ONCE] for i in range(0, len(waiting), _AT_ONCE)]
+    most = max(1, min(_AT_ONCE, len(waiting) // (workers * _TURNS)))
+    tasks = [waiting[i : i + most] for i in range(0, len(waiting), most)]
     if backend.name == "loky" and (workers == 1 or len(tasks) <= 1):
         for key, point in waiting:
             yield key, evaluate(point)
