@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,21 +99,26 @@ def _task(evaluate: Evaluate, task: Sequence[tuple[str, list[float]]]) -> list[t
     return [(key, evaluate(point)) for key, point in task]
 
 
-def _using(backend: Backend, workers: int) -> AbstractContextManager[Any]:
+@contextmanager
+def _using(backend: Backend, workers: int) -> Iterator[None]:
+    """Have joblib share work out to processes here, or to a cluster while its scheduler is connected."""
     import joblib
 
     if backend.name != "dask":
-        return joblib.parallel_config(backend="loky", n_jobs=workers)  # type: ignore[no-any-return]
+        with joblib.parallel_config(backend="loky", n_jobs=workers):
+            yield
+        return
     try:
         from dask.distributed import Client
     except ImportError:
         message = "a Dask cluster needs dask: pip install 'llm-deployment-planner[dask]'"
         raise InputError.single("--backend", message) from None
     try:
-        client = Client(backend.scheduler, timeout=_ANSWERS)
+        client = Client(backend.scheduler, timeout=_ANSWERS, set_as_default=False)
     except (OSError, TimeoutError, ValueError):
         raise InputError.single("--scheduler", f"no Dask scheduler answers at {backend.scheduler}") from None
-    return joblib.parallel_config(backend="dask", client=client)  # type: ignore[no-any-return]
+    with client, joblib.parallel_config(backend="dask", client=client):
+        yield
 
 
 def _read(file: Path, study: str) -> dict[str, Result]:
