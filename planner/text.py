@@ -1,7 +1,8 @@
 """Plain-text tables and figures."""
 
+import html
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -17,6 +18,24 @@ class Lines(NamedTuple):
     """Lines under names; a name without lines is not shown."""
 
     named: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+class Readable:
+    """What is read as lines of text, in notebooks as they stand."""
+
+    __slots__ = ()
+
+    def lines(self) -> Iterator[str]:
+        """Yield it line by line."""
+        raise NotImplementedError
+
+    @property
+    def text(self) -> str:
+        """It for people."""
+        return "\n".join(self.lines()) + "\n"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text)}</pre>"
 
 
 Block = str | Lines | Table

@@ -278,6 +278,11 @@ def load(path: Path) -> Document:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a file of text in UTF-8; see ``write_bytes``."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically: readers see the old content or the new one, never half of it.
 
     A link stays a link; what is no file (a device, a pipe) is written to, not replaced.
@@ -287,14 +292,14 @@ def write_text(path: Path, text: str) -> None:
     """
     try:
         if _is_special(path):
-            with path.open("w", encoding="utf-8") as stream:
-                stream.write(text)
+            with path.open("wb") as stream:
+                stream.write(content)
             return
         path = path.resolve() if path.is_symlink() else path
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
             umask = os.umask(0)
             os.umask(umask)
             Path(temporary).chmod(0o666 & ~umask)

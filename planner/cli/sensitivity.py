@@ -1,23 +1,29 @@
 """`planner sensitivity`: what would change a plan, and by how much."""
 
-import csv
-import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.common import JsonOption, check_out, print_json, reported
-from planner.errors import InputError
+from planner.cli.common import JsonOption, check_out, counted_progress, reported, show, write_rows
+from planner.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from planner.studies.sensitivity import Sensitivity
+    from planner.studies.sensitivity import Likely, Sensitivity
 
 _SETTING = "Change a field, like 'workloads.chat.slo.tpot=30 ms'. May be repeated."
 _VARY = "A number and its range in factors, like 'hardware.h100.memory.bandwidth=0.8..1.2'. May be repeated."
+_OVER = "Ranges that you declare, or what the calibration is unsure of: then chances are given."
+_SAMPLES = "Solves with everything varied at once, at most; over a calibration 4096 unless given."
+
+
+class Over(StrEnum):
+    """What is varied."""
+
+    ranges = "ranges"
+    calibration = "calibration"
 
 
 class Methods(StrEnum):
@@ -39,11 +45,12 @@ def sensitivity(
         Path, typer.Argument(help="A scenario file, or the name of a shipped scenario.", show_default=False)
     ],
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=_SETTING)] = None,
+    over: Annotated[Over, typer.Option(help=_OVER)] = Over.ranges,
     vary: Annotated[list[str] | None, typer.Option(metavar="NUMBER=LOW..HIGH", help=_VARY)] = None,
-    samples: Annotated[int, typer.Option(min=0, help="Solves with everything varied at once, at most.")] = 0,
+    samples: Annotated[int, typer.Option(min=0, help=_SAMPLES, show_default=False)] = 0,
     method: Annotated[Methods, typer.Option(help="Sobol indices or Morris screening of the samples.")] = Methods.sobol,
     seed: Annotated[int, typer.Option(min=0, help="Of the samples.")] = 1,
-    over: Annotated[
+    axes: Annotated[
         tuple[str, str] | None, typer.Option("--map", help="Two of the numbers, for a map of the best plan.")
     ] = None,
     study: Annotated[
@@ -56,9 +63,14 @@ def sensitivity(
     plot: Annotated[Path | None, typer.Option(help="Draw tornado and flip_map into this folder.")] = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Say what would change the best plan: one number at a time, one more of each resource, and everything at once."""
+    """Say what would change the best plan: one number at a time, one more of each resource, and everything at once.
+
+    With --over calibration: how likely the plan stays best and keeps its limits, and which unknown matters. Exit codes:
+    0 shown, 2 bad input, or a scenario without a plan.
+    """
     from planner.catalog import find_scenario, load_scenario
-    from planner.studies.sensitivity import Backend
+    from planner.studies.sensitivity import LIKELY_SAMPLES, Backend
+    from planner.studies.sensitivity import likely as run_likely
     from planner.studies.sensitivity import sensitivity as run
 
     with reported():
@@ -68,78 +80,34 @@ def sensitivity(
                 check_out(file, find_scenario(scenario), "the scenario")
         if backend is Backends.dask and scheduler is None:
             raise InputError.single("--backend dask", "needs the address of a --scheduler, like tcp://10.0.0.1:8786")
-        if out is not None and not samples:
-            raise InputError.single("--out", "a table of samples needs --samples")
-        with _progress() as (on_stage, on_done):
-            found = run(
-                case,
-                vary or (),
-                samples,
-                method.value,
-                seed,
-                over,
-                study,
-                Backend(backend.value, workers, scheduler),
-                on_stage,
-                on_done,
-            )
+        likely = over is Over.calibration
+        _check(likely, out, samples, {"--vary": vary, "--map": axes, "--plot": plot})
+        who = Backend(backend.value, workers, scheduler)
+        found: Sensitivity | Likely
+        with counted_progress() as told:
+            if likely:
+                found = run_likely(case, samples or LIKELY_SAMPLES, method.value, seed, study, who, *told)
+            else:
+                found = run(case, vary or (), samples, method.value, seed, axes, study, who, *told)
+                _draw(found, plot)
         if out is not None:
-            _write(found, out)
-        if plot is not None:
-            _drawn(found, plot)
-    if json_output:
-        print_json(found.as_data())
-    else:
-        typer.echo(found.text, nl=False)
+            write_rows(out, found.samples, list(found.samples[0]))
+    show(found, as_json=json_output)
 
 
-@contextmanager
-def _progress() -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
-    """Show stages and a bar on a terminal, nothing in a pipe."""
-    import sys
+def _check(likely: bool, out: Path | None, samples: int, of_ranges: Mapping[str, Any]) -> None:
+    """Refuse options that have nothing to work on."""
+    if out is not None and not samples and not likely:
+        raise InputError.single("--out", "a table of samples needs --samples")
+    asked = [option for option, value in of_ranges.items() if value]
+    if likely and asked:
+        message = "is of ranges that are declared; a calibration says itself what it is unsure of"
+        raise InputError(Problem(option, 0, 0, "", message) for option in asked)
 
-    if not sys.stderr.isatty():
-        yield (lambda stage: None), (lambda done, total: None)
+
+def _draw(found: "Sensitivity", folder: Path | None) -> None:
+    if folder is None:
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield (
-            lambda stage: bar.update(task, description=stage),
-            lambda done, total: bar.update(task, completed=done, total=total),
-        )
-
-
-def _write(found: "Sensitivity", out: Path) -> None:
-    from planner import yaml_io
-
-    rows = [dict(row) for row in found.samples]
-    if out.suffix == ".parquet":
-        _write_parquet(rows, out)
-        return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    yaml_io.write_text(out, text.getvalue())
-
-
-def _write_parquet(rows: list[dict[str, Any]], out: Path) -> None:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        message = "Parquet needs pyarrow: pip install 'llm-deployment-planner[parquet]', or write a .csv file"
-        raise InputError.single(str(out), message) from None
-    partial = out.with_name(f".{out.name}.part")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), partial)
-    partial.replace(out)
-
-
-def _drawn(found: "Sensitivity", folder: Path) -> None:
     from planner.exporters.plots.sensitivity import map_picture, tornado_picture
     from planner.units import METRIC_UNITS
 

@@ -5,17 +5,16 @@ differs in load alone. How hard the best replica of a line is run moves with the
 reaches where the grid was walked.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from planner.catalog.case import Case
 from planner.columns.engine_rules import LegalityRule
 from planner.columns.enumerate import setting_table
 from planner.columns.grid import encode, searched_values, sequence_limits
 from planner.columns.mesh import Context, Tally, by_load, evaluated
-from planner.columns.setting import Setting, settings
+from planner.columns.setting import Setting
 from planner.table import AXES, STRUCTURE, ColumnTable, Floats, Ints
 
 _NEAR = 0.9  # of the best rate of its size somewhere: a line that never comes near it is never the best of its size
@@ -55,19 +54,20 @@ class Chosen(NamedTuple):
     every: Candidates
 
 
-def walked(case: Case) -> Tables:
-    """Return the columns of each setting of a case that are legal and within all limits: a walk of the whole grid."""
-    return tuple(setting_table(setting, within_limits=True) for setting in settings(case))
+def walked(settings: Sequence[Setting]) -> Tables:
+    """Return the columns of each setting that are legal and within all limits: a walk of the whole grid."""
+    return tuple(setting_table(setting, within_limits=True) for setting in settings)
 
 
-def chosen(case: Case, walks: Sequence[Tables]) -> tuple[Chosen, ...]:
+def chosen(settings: Sequence[Setting], walks: Sequence[Tables]) -> tuple[Chosen, ...]:
     """Return, per setting, the configurations that may matter between some walks.
 
     Of replicas that work alone only the fastest of a line can; of parts of pairs, of which more is read than the rate,
-    all that are legal and within all limits in any walk, too. The walks are of cases that differ in numbers only: they
-    have the same settings, which search the same grid.
+    all that are legal and within all limits in any walk, too. The walks are of settings that differ in numbers only:
+    they search the same grid.
     """
-    return tuple(_chosen(setting, tables) for setting, tables in zip(settings(case), zip(*walks, strict=True)))
+    by_setting = zip(*walks, strict=True)
+    return tuple(_chosen(setting, tables) for setting, tables in zip(settings, by_setting, strict=True))
 
 
 def _chosen(setting: Setting, tables: Sequence[ColumnTable]) -> Chosen:
@@ -122,7 +122,7 @@ def _of_size(table: ColumnTable) -> Floats:
     return found
 
 
-def _rows(axes: dict[str, Floats] | dict[str, Ints]) -> Floats:
+def _rows(axes: Mapping[str, Floats] | Mapping[str, Ints]) -> Floats:
     return np.stack([axes[axis] for axis in AXES], axis=1).astype(np.float64)
 
 

@@ -1,8 +1,9 @@
-"""The tables of the capacity workbook as CSV: numbers as they are, units in the heads."""
+"""Tables as CSV: numbers as they are; of the capacity workbook, units in the heads."""
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from planner.launch.facts import Facts
 from planner.plan import Plan
@@ -19,11 +20,16 @@ def files(plan: Plan, facts: Facts) -> dict[str, str]:
     return {**written, "columns.csv": _text(KEYS, meanings)}
 
 
+def rows_file(rows: Sequence[Mapping[str, Any]], head: Sequence[str]) -> str:
+    """Return the text of rows under their keys."""
+    return _text(head, ([row[key] for key in head] for row in rows))
+
+
 def _rows(table: TidyTable) -> Iterable[Sequence[Value]]:
     return zip(*(column.values for column in table.columns), strict=True)
 
 
-def _text(head: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
+def _text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(head)

@@ -6,9 +6,8 @@ hull, too. Columns are priced once. A bound on a latency leaves out columns and 
 """
 
 import functools
-import html
-import itertools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from planner.problem import Encoded, GoalSpec, PlanningProblem
 from planner.problems import planning_problem, reduced_within
 from planner.solvers import solver as solver_named
 from planner.table import Floats
-from planner.text import aligned, figure
+from planner.text import Readable, aligned, figure
 from planner.units import METRIC_UNITS
 
 METRICS = ("requests", "tokens", "devices", "cost", "power", *LATENCIES)
@@ -36,6 +35,7 @@ _PAST = 1e-7  # how far past a plan the next bound lies, relative: solvers meet 
 _HELD = 1e-9  # how far beyond a bound that must hold rounding may reach, relative
 _COARSE = 1.02  # of a latency, before it is stepped through exactly
 _SUPPORT_TIME = 10.0  # seconds for a linear program of a few weights
+_BETTER = {"minimize": "less than", "maximize": "more than"}
 _USED = 1e-9  # request/s that count as a route in use
 Stage = Callable[[str], None]
 
@@ -52,26 +52,38 @@ class Point(NamedTuple):
     knee: bool = False
 
 
-class Frontier(NamedTuple):
-    """Every plan that no other is at least as good as in all metrics, by the first one; ``complete`` unless cut off."""
-
+class _Frontier(NamedTuple):
     scenario: str
     metrics: tuple[str, ...]
     points: tuple[Point, ...]
-    complete: bool = True
+    gap: str = ""
+
+
+class Frontier(Readable, _Frontier):
+    """Every plan that no other is at least as good as in all metrics, by the first one.
+
+    ``gap``: where plans may be missing, empty unless the search was cut off; the plans found are exact all the same.
+    """
 
     @property
-    def text(self) -> str:
-        """It for people."""
-        return "\n".join(_lines(self)) + "\n"
+    def complete(self) -> bool:
+        """Whether every plan of the frontier was found."""
+        return not self.gap
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.text)}</pre>"
+    def lines(self) -> Iterator[str]:
+        """It for people."""
+        return _lines(self)
 
     def as_data(self) -> dict[str, Any]:
         """Return it as JSON data."""
         units = {metric: METRIC_UNITS[metric] for metric in self.metrics}
-        return {"scenario": self.scenario, "units": units, "complete": self.complete, "points": self.rows()}
+        return {
+            "scenario": self.scenario,
+            "units": units,
+            "complete": self.complete,
+            "gap": self.gap,
+            "points": self.rows(),
+        }
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one mapping per plan."""
@@ -91,8 +103,8 @@ def _lines(frontier: Frontier) -> Iterator[str]:
         yield from aligned([*headers, "", "plan"], rows, ("", "plan"))
     if len(shown) < len(points):
         yield f"{len(points) - len(shown)} inside the convex hull are left out here"
-    if not frontier.complete:
-        yield f"note: cut off after {len(points)} plans; there are more"
+    if frontier.gap:
+        yield f"note: {frontier.gap}"
 
 
 def _remark(point: Point) -> str:
@@ -103,7 +115,13 @@ def _silent(stage: str) -> None:
     """Ignore progress."""
 
 
-def pareto(case: AnyCase, metrics: Sequence[str], most: int = MOST_POINTS, on_stage: Stage = _silent) -> Frontier:
+def pareto(
+    case: AnyCase,
+    metrics: Sequence[str],
+    most: int = MOST_POINTS,
+    on_stage: Stage = _silent,
+    time_limit: float = math.inf,
+) -> Frontier:
     """Return the frontier of a case over two or three metrics; its own goals are left aside.
 
     Args:
@@ -111,20 +129,30 @@ def pareto(case: AnyCase, metrics: Sequence[str], most: int = MOST_POINTS, on_st
         metrics: of requests, tokens, devices, cost, power, ttft and tpot; latencies are the worst of any in use.
         most: plans to stop after.
         on_stage: told how far it is.
+        time_limit: seconds to stop after; the plans found by then are of the frontier, and what is not known is said.
 
     Raises:
         InputError: unknown metrics, or ones that the case has no figures for.
     """
+    deadline = time.monotonic() + time_limit
     _check(case, metrics)
-    search = _Search(case, metrics)
+    on_stage("pricing configurations")
+    search = _Search(case, metrics, deadline)
     found: list[Point] = []
     bounds: dict[str, float] = {}
+    gap = ""
     # Every frontier of the first two metrics under a bound of the third, which moves past the worst of them.
-    while len(found) < most:
+    while not gap:
         flat: list[Point] = []
-        for point in itertools.islice(_flat(search, metrics[:2], bounds), most - len(found)):
-            flat.append(point)
-            on_stage(f"{len(found) + len(flat)} plans")
+        try:
+            for point in _flat(search, metrics[:2], bounds):
+                flat.append(point)
+                on_stage(f"{len(found) + len(flat)} plans, the last with {_told(metrics, point)}")
+                if len(found) + len(flat) >= most:
+                    gap = _gap(f"stopped after {most} plans", metrics, flat, bounds)
+                    break
+        except _OutOfTimeError:
+            gap = _gap(f"stopped after {time_limit:g} s", metrics, flat, bounds)
         found += flat
         if len(metrics) == 2 or not flat:
             break
@@ -132,8 +160,27 @@ def pareto(case: AnyCase, metrics: Sequence[str], most: int = MOST_POINTS, on_st
         bounds = {third: search.past(third, _worst(third, [point.values[2] for point in flat]))}
     kept = _undominated(found, metrics)
     ordered = sorted(kept, key=lambda point: point.values)
-    marked = tuple(_marked(ordered, metrics))
-    return Frontier(case.scenario.name, tuple(metrics), marked, complete=len(found) < most)
+    return Frontier(case.scenario.name, tuple(metrics), tuple(_marked(ordered, metrics)), gap)
+
+
+class _OutOfTimeError(Exception):
+    """The time is up before a plan is proven to be the next of the frontier."""
+
+
+def _told(metrics: Sequence[str], point: Point) -> str:
+    """Say a plan's metrics."""
+    return ", ".join(f"{n} {figure(v)} {METRIC_UNITS[n]}" for n, v in zip(metrics, point.values, strict=True))
+
+
+def _gap(why: str, metrics: Sequence[str], flat: Sequence[Point], bounds: Mapping[str, float]) -> str:
+    """Say what of a frontier is not known: plans beyond the last one found, in the metric that is stepped through."""
+    moving, _ = _ways(metrics[:2])
+    held = "".join(f" and {name} within {figure(bound)} {METRIC_UNITS[name]}" for name, bound in bounds.items())
+    if not flat:
+        return f"{why}: no plan{held.replace(' and', ' with', 1)} is known; there may be some"
+    last, better = flat[-1].values[metrics.index(moving)], _BETTER[sense_of(moving)]
+    worse = f"; plans with more to gain in {metrics[2]} are not known, either" if len(metrics) > 2 else ""
+    return f"{why}: plans with {moving} {better} {figure(last)} {METRIC_UNITS[moving]}{held} are not known{worse}"
 
 
 def _check(case: AnyCase, metrics: Sequence[str]) -> None:
@@ -176,8 +223,9 @@ class _Found(NamedTuple):
 class _Search:
     """Optimises single metrics under bounds of others, over columns that are priced once."""
 
-    def __init__(self, case: AnyCase, metrics: Sequence[str]) -> None:
+    def __init__(self, case: AnyCase, metrics: Sequence[str], deadline: float) -> None:
         self.case = case
+        self.deadline = deadline
         self.metrics = tuple(metrics)
         linear = [metric for metric in metrics if metric not in LATENCIES]
         goals = [GoalSpec(metric, sense_of(metric)) for metric in linear]
@@ -197,17 +245,13 @@ class _Search:
         )
         return small, FORMULATIONS["serving"].build(small)
 
-    def best(self, metric: str, bounds: Mapping[str, float]) -> _Found | None:
-        """Return the plan with the best of a metric while others are no worse than bounds; None where there is none."""
-        return self._least(metric, bounds) if metric in LATENCIES else self._solved([metric], bounds)
-
     def first(self, order: Sequence[str], bounds: Mapping[str, float]) -> _Found | None:
         """Return the best plan by metrics in their order."""
         if not set(LATENCIES) & set(order):
             return self._solved(order, bounds)
         found, held = None, dict(bounds)
         for metric in order:
-            found = self.best(metric, held)
+            found = self._least(metric, held, found) if metric in LATENCIES else self._solved([metric], held)
             if found is None:
                 return None
             held[metric] = self.beside(metric, found.values[metric])
@@ -221,20 +265,27 @@ class _Search:
         """Return a bound that a plan with this value just meets."""
         return value * (1 + _HELD if sense_of(metric) == "minimize" else 1 - _HELD)
 
-    def _least(self, metric: str, bounds: Mapping[str, float]) -> _Found | None:
-        """Return a plan with the least worst latency: its values are discrete, so steps between plans end there."""
-        best = self._solved([], bounds)
-        if best is None:
-            return None
-        figures = self.problem.table.figures[metric]
+    def _least(self, metric: str, bounds: Mapping[str, float], known: _Found | None) -> _Found | None:
+        """Return a plan with the least worst latency: its values are discrete, so steps between plans end there.
+
+        ``known``: a plan within the bounds, mostly one that there is no better of.
+        """
+        best = known or self._solved([], bounds)
+        if best is None or (found := self._better(metric, bounds, best)) is None:
+            return best
+        best, figures = found, self.problem.table.figures[metric]
         low = float(figures[figures > 0].min(initial=math.inf))
         while best.values[metric] > low * _COARSE:
             middle = math.sqrt(low * best.values[metric])
             found = self._solved([], {**bounds, metric: middle})
             low, best = (low, found) if found else (middle, best)
-        while (found := self._solved([], {**bounds, metric: self.past(metric, best.values[metric])})) is not None:
+        while (found := self._better(metric, bounds, best)) is not None:
             best = found
         return best
+
+    def _better(self, metric: str, bounds: Mapping[str, float], than: _Found) -> _Found | None:
+        """Return any plan with less of a latency than another."""
+        return self._solved([], {**bounds, metric: self.past(metric, than.values[metric])})
 
     def _solved(self, metrics: Sequence[str], bounds: Mapping[str, float]) -> _Found | None:
         """Solve for linear metrics in their order; without any, for whatever keeps the bounds."""
@@ -253,7 +304,11 @@ class _Search:
         self, small: PlanningProblem, encoded: Encoded, milp: Milp, goals: Mapping[str, Objective]
     ) -> _Found | None:
         options = self.case.scenario.solver
-        result = lexicographic(milp, solver_named(options.name).solve, options.time_limit, 0.0)
+        left = self.deadline - time.monotonic()
+        solve = solver_named(options.name, small=True).solve
+        result = lexicographic(milp, solve, max(0.0, min(options.time_limit, left)), 0.0)
+        if result.termination.reason == "stopped":
+            raise _OutOfTimeError
         if result.point is None:
             return None
         replicas = encoded.replicas(result.point)
@@ -289,12 +344,19 @@ def _latency(small: PlanningProblem, name: str, used: Any, flows: set[tuple[int,
 
 def _flat(search: _Search, metrics: Sequence[str], bounds: Mapping[str, float]) -> Iterator[Point]:
     """Yield the frontier of two metrics under bounds of others: the best of one while the other must get better."""
-    # A bound on a latency leaves columns out, which is quicker than to optimise it.
-    moving, optimised = sorted(metrics, key=lambda metric: (metric not in LATENCIES, metrics.index(metric)))
+    moving, optimised = _ways(metrics)
     now = dict(bounds)
     while (plan := search.first([optimised, moving], now)) is not None:
         yield Point(tuple(plan.values[metric] for metric in search.metrics), plan.plan)
         now[moving] = search.past(moving, plan.values[moving])
+
+
+def _ways(metrics: Sequence[str]) -> list[str]:
+    """Return which of two metrics is stepped through, then the other, which is optimised.
+
+    A bound on a latency leaves columns out, which is quicker than to optimise it.
+    """
+    return sorted(metrics, key=lambda metric: (metric not in LATENCIES, metrics.index(metric)))
 
 
 def _signed(points: Sequence[Point], metrics: Sequence[str]) -> Floats:

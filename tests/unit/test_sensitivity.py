@@ -20,6 +20,7 @@ from planner.studies.sensitivity.flips import flips
 from planner.studies.sensitivity.indices import indices, points_for
 from planner.studies.sensitivity.parameters import declared, usual, varied
 from planner.studies.sensitivity.sampler import Sampler
+from planner.studies.sensitivity.space import Ranges
 from planner.studies.sensitivity.sweep import Backend, key_of, sweep
 
 QUICKSTART = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
@@ -38,7 +39,7 @@ ISHIGAMI = (7.0, 0.1)
 def test_samples_priced_again_are_whole_solves(settings):
     case = load_scenario(QUICKSTART, settings)
     parameters = (*usual(case), *declared(case, ["inventory.h100.price=0.5..2"]))
-    sampler = Sampler(case, parameters)
+    sampler = Sampler(case, Ranges(parameters))
     rng = np.random.default_rng(3)
     seen = set()
     for factors in rng.uniform([p.low for p in parameters], [p.high for p in parameters], (12, len(parameters))):
@@ -54,7 +55,7 @@ def test_samples_priced_again_are_whole_solves(settings):
 
 def test_a_plan_that_stays_holds_and_loses_nothing():
     case = load_scenario(QUICKSTART, LEAST)
-    outcome = Sampler(case, declared(case, RANGES))([1.0, 1.0])
+    outcome = Sampler(case, Ranges(declared(case, RANGES)))([1.0, 1.0])
     assert outcome.keeps
     assert outcome.holds
     assert outcome.loses == 0.0
@@ -65,7 +66,7 @@ def test_a_plan_that_stays_holds_and_loses_nothing():
 def test_flips_hold_on_both_sides():
     case = load_scenario(QUICKSTART, LEAST)
     parameters = declared(case, ["workloads.chat.requests=0.3..3", *RANGES])
-    sampler = Sampler(case, parameters)
+    sampler = Sampler(case, Ranges(parameters))
     found = [flip for i in range(len(parameters)) for flip in flips(parameters, i, sampler)]
     assert {flip.parameter for flip in found} >= {"workloads.chat.requests"}
     base = pipeline.solve(case).plan

@@ -1,6 +1,5 @@
 """The study: conflicts, the best of each requirement alone, and relaxations that were solved again."""
 
-import html
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +20,7 @@ from planner.studies.infeasible.conflicts import (
 from planner.studies.infeasible.feasibility import Feasibility
 from planner.studies.infeasible.migration import Orders, of_migration
 from planner.studies.infeasible.requirements import Requirement, requirements
-from planner.text import aligned
+from planner.text import Readable, aligned
 
 
 class Oracle(Protocol):
@@ -64,13 +63,7 @@ class Relaxation(NamedTuple):
     values: tuple[float | None, ...]
 
 
-class Infeasibility(NamedTuple):
-    """Why a scenario has no plan, or a migration no order, and what would give it one; else there is no conflict.
-
-    No conflict, and not ``feasible``: no requirement is to blame, whatever is asked no configuration is legal.
-    ``scenario``: its name, "" of a migration. ``option``: of the command line, that takes the settings of relaxations.
-    """
-
+class _Infeasibility(NamedTuple):
     scenario: str
     feasible: bool
     conflicts: tuple[Conflict, ...] = ()
@@ -78,13 +71,17 @@ class Infeasibility(NamedTuple):
     notes: tuple[str, ...] = ()
     option: str = "--set"
 
-    @property
-    def text(self) -> str:
-        """It for people."""
-        return "\n".join(lines(self)) + "\n"
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.text)}</pre>"
+class Infeasibility(Readable, _Infeasibility):
+    """Why a scenario has no plan, or a migration no order, and what would give it one; else there is no conflict.
+
+    No conflict, and not ``feasible``: no requirement is to blame, whatever is asked no configuration is legal.
+    ``scenario``: its name, "" of a migration. ``option``: of the command line, that takes the settings of relaxations.
+    """
+
+    def lines(self) -> Iterator[str]:
+        """It for people."""
+        return _lines(self)
 
     def as_data(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -97,7 +94,7 @@ class Infeasibility(NamedTuple):
         }
 
 
-def lines(found: Infeasibility) -> Iterator[str]:
+def _lines(found: Infeasibility) -> Iterator[str]:
     """Yield the lines of a study for people."""
     if found.feasible:
         yield f"{found.scenario}: has a plan; nothing is missing"

@@ -1,34 +1,15 @@
 """What a study of sensitivity says, for people and programs."""
 
-import html
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from planner.studies.sensitivity.flips import Flip, Swing
-from planner.studies.sensitivity.indices import Index
+from planner.studies.sensitivity.indices import Index, Method, index_lines
 from planner.studies.sensitivity.parameters import Parameter
+from planner.studies.sensitivity.robustness import Robustness
 from planner.studies.sensitivity.worth import Worth
-from planner.text import aligned, figure
+from planner.text import Readable, aligned, figure
 from planner.units import METRIC_UNITS
-
-
-class Robustness(NamedTuple):
-    """What becomes of the plan over all samples: shares of them, and percentiles of what it carries.
-
-    ``keeps``: it is still best. ``holds``: it carries its load within all limits. ``loses``: the mean of what is lost
-    by staying with it where it holds, relative. ``checked``: samples solved again over the whole grid, ``agree`` of
-    them with the same best value.
-    """
-
-    samples: int
-    keeps: float
-    holds: float
-    loses: float
-    carries_p10: float
-    carries_p50: float
-    carries_p90: float
-    checked: int
-    agree: int
 
 
 class Map(NamedTuple):
@@ -41,9 +22,7 @@ class Map(NamedTuple):
     plans: tuple[str, ...]
 
 
-class Sensitivity(NamedTuple):
-    """What would change a plan; ``indices`` are of what the plan carries."""
-
+class _Sensitivity(NamedTuple):
     scenario: str
     plan: str
     metric: str
@@ -52,20 +31,20 @@ class Sensitivity(NamedTuple):
     swings: tuple[Swing, ...]
     flips: tuple[Flip, ...]
     worths: tuple[Worth, ...]
-    method: str
+    method: Method
     robustness: Robustness | None = None
     indices: tuple[Index, ...] = ()
     samples: tuple[Mapping[str, Any], ...] = ()
     map: Map | None = None
     notes: tuple[str, ...] = ()
 
-    @property
-    def text(self) -> str:
-        """It for people."""
-        return "\n".join(_lines(self)) + "\n"
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.text)}</pre>"
+class Sensitivity(Readable, _Sensitivity):
+    """What would change a plan; ``indices`` are of what the plan carries."""
+
+    def lines(self) -> Iterator[str]:
+        """It for people."""
+        return _lines(self)
 
     def as_data(self) -> dict[str, Any]:
         """Return it as JSON data, without single samples."""
@@ -79,14 +58,10 @@ class Sensitivity(NamedTuple):
             "worths": [w._asdict() for w in self.worths],
             "method": self.method,
             "robustness": self.robustness._asdict() if self.robustness else None,
-            "indices": [{"parameter": i.parameter, **i.measures, **_halves(i)} for i in self.indices],
+            "indices": [index.as_data() for index in self.indices],
             "map": self.map._asdict() if self.map else None,
             "notes": list(self.notes),
         }
-
-
-def _halves(index: Index) -> dict[str, float]:
-    return {f"{name}_half_width": value for name, value in index.half_widths.items()}
 
 
 def _lines(found: Sensitivity) -> Iterator[str]:
@@ -119,7 +94,11 @@ def _lines(found: Sensitivity) -> Iterator[str]:
         headers = ["resource", "field", f"exact [{unit}]", "LP dual"]
         yield from aligned(headers, rows, headers[:2])
     if found.robustness is not None:
-        yield from _robust(found, found.robustness)
+        yield ""
+        yield f"everything at once, {found.robustness.samples} samples ({found.method})"
+        yield from found.robustness.lines()
+        measured = index_lines("of what it carries", found.indices, found.method)
+        yield from ("", *measured) if measured else ()
     yield from (f"note: {note}" for note in found.notes)
 
 
@@ -127,27 +106,3 @@ def _size(swing: Swing, goal: float) -> float:
     """Return how far the goal swings; no plan is as far as it gets."""
     ends = [goal if value is None else value for value in (swing.at_low, swing.at_high)]
     return float("inf") if None in (swing.at_low, swing.at_high) else max(ends) - min(ends)
-
-
-def _robust(found: Sensitivity, r: Robustness) -> Iterator[str]:
-    yield ""
-    yield f"everything at once, {r.samples} samples ({found.method})"
-    yield f"  stays best           {r.keeps:.1%}"
-    yield f"  holds load and limits {r.holds:.1%}"
-    carries = " … ".join(map(figure, (r.carries_p10, r.carries_p50, r.carries_p90)))
-    yield f"  carries              {carries} (p10, p50, p90)"
-    yield f"  lost by staying      {r.loses:.2%} on average where it holds"
-    yield f"  solved again         {r.agree} of {r.checked} over the whole grid with the same best"
-    measures = [index for index in found.indices if index.measures]
-    if measures:
-        names = list(measures[0].measures)
-        by = names[-1] if found.method == "sobol" else names[0]
-        ordered = sorted(measures, key=lambda index: -index.measures[by])
-        yield ""
-        headers = ["of what it carries", *names]
-        yield from aligned(headers, [[i.parameter, *(_measure(i, n) for n in names)] for i in ordered], headers[:1])
-
-
-def _measure(index: Index, name: str) -> str:
-    half = f" ± {index.half_widths[name]:.3f}" if name in index.half_widths else ""
-    return f"{index.measures[name]:.3f}{half}"

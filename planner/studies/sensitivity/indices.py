@@ -7,6 +7,7 @@ import numpy as np
 
 from planner.errors import InputError
 from planner.table import Floats
+from planner.text import aligned
 
 Ranges = Sequence[tuple[float, float]]
 Method = Literal["sobol", "morris"]
@@ -25,6 +26,29 @@ class Index(NamedTuple):
     parameter: str
     measures: Mapping[str, float]
     half_widths: Mapping[str, float]
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        halves = {f"{name}_half_width": value for name, value in self.half_widths.items()}
+        return {"parameter": self.parameter, **self.measures, **halves}
+
+
+def index_lines(title: str, found: Sequence[Index], method: Method, least: float = -np.inf) -> list[str]:
+    """Return a table of the indices from ``least`` on, the largest first; of an output that never changes, none."""
+    measured = [index for index in found if index.measures]
+    if not measured:
+        return []
+    names = list(measured[0].measures)
+    by = names[-1] if method == "sobol" else names[0]
+    size = max(index.measures[by] for index in measured) if method == "morris" else 1.0
+    shown = sorted((i for i in measured if i.measures[by] >= least * size), key=lambda i: -i.measures[by])
+    rows = [[index.parameter, *(_measure(index, name) for name in names)] for index in shown]
+    return aligned([title, *names], rows, [title])
+
+
+def _measure(index: Index, name: str) -> str:
+    half = f" ± {index.half_widths[name]:.3f}" if name in index.half_widths else ""
+    return f"{index.measures[name]:.3f}{half}"
 
 
 def points_for(method: Method, names: Sequence[str], ranges: Ranges, most: int, seed: int) -> Floats:

@@ -18,13 +18,13 @@ from planner.columns.enumerate import merged
 from planner.columns.optimistic import best_of_size, every_pair, fastest_of_size
 from planner.columns.pairs import routes_of
 from planner.columns.resample import Candidates, Tables, chosen, priced_again, walked
-from planner.columns.setting import settings
+from planner.columns.setting import Setting, settings
 from planner.errors import InputError
 from planner.plan import LATENCIES
 from planner.problem import GoalSpec, PlanningProblem
 from planner.problems import planning_problem, reduced
 from planner.solvers import solver as solver_named
-from planner.studies.sensitivity.parameters import Parameter, varied
+from planner.studies.sensitivity.space import Space
 from planner.table import FORMAT_NAMES, POLICIES, STRUCTURE, ColumnTable, Floats, Ints
 
 _DRAWN = 8  # points with every number at one of its ends
@@ -87,38 +87,39 @@ def shape_text(shape: Shape, *, several: bool) -> str:
 
 
 class Sampler:
-    """Solves a case at factors of its parameters.
+    """Solves a case at points of what is varied.
 
     Raises:
         InputError: the case has no plan, or a first goal that is not a sum over replicas.
     """
 
-    def __init__(self, case: Case, parameters: Sequence[Parameter]) -> None:
+    def __init__(self, case: Case, space: Space) -> None:
         goal = case.scenario.objective[0]
         if goal.weighted or goal.metric in LATENCIES:
             message = f"the first objective must be a sum over replicas, not {goal.metric}"
             raise InputError.single(case.scenario.name, message, "objective")
         self.case = case
-        self.parameters = tuple(parameters)
-        found = chosen(case, self._walks())
+        self.space = space
+        known, every = space.settings(case, space.neutral)
+        found = chosen(every, self._walks())
         self.near: tuple[Candidates, ...] = tuple(mine.near for mine in found)
         self.every: tuple[Candidates, ...] = tuple(mine.every for mine in found)
         self.base: Shape = ()
-        base = best(case, *self._problems(case))
+        base = best(known, *self._problems(known, every))
         if base is None:
             raise InputError.single(case.scenario.name, "has no plan; `planner infeasible` says what is missing")
         self.base = base[1]
         # What the plan is made of is priced always, since it may be slower than others of its size elsewhere.
-        built = [[kind.structure for kind, _ in self.base if kind.pool == s.pool[:5]] for s in settings(case)]
+        built = [[kind.structure for kind, _ in self.base if kind.pool == s.pool[:5]] for s in every]
         self.near = tuple(
             near.with_more(every.of_structures(own)) if own else near
             for near, every, own in zip(self.near, self.every, built, strict=True)
         )
 
-    def __call__(self, factors: Sequence[float]) -> Outcome:
-        """Solve at one factor per parameter."""
-        case = varied(self.case, self.parameters, factors)
-        problem, whole = self._problems(case)
+    def __call__(self, point: Sequence[float]) -> Outcome:
+        """Solve at one point."""
+        case, every = self.space.settings(self.case, point)
+        problem, whole = self._problems(case, every)
         carries, own = self._staying(case, problem)
         found = best(case, problem, whole, None if own is None else (own, self.base))
         if found is None:
@@ -137,8 +138,7 @@ class Sampler:
 
         All at the ends that let replicas carry most, or be run hardest, all at the other ones, and some drawn ones.
         """
-        ends = [(p.low, p.high) for p in self.parameters]
-        middle = [1.0] * len(ends)
+        ends, middle = self.space.ends, list(self.space.neutral)
         one = [[self._walk([*middle[:i], end, *middle[i + 1 :]]) for end in pair] for i, pair in enumerate(ends)]
         sides = np.random.default_rng(0).integers(0, 2, (_DRAWN, len(ends))).tolist()
         for most in (_fastest, _hardest):
@@ -147,12 +147,11 @@ class Sampler:
         corners = [[pair[side] for pair, side in zip(ends, each, strict=True)] for each in sides]
         return [*itertools.chain.from_iterable(one), *map(self._walk, [middle, *corners])]
 
-    def _walk(self, factors: Sequence[float]) -> Tables:
-        return walked(varied(self.case, self.parameters, factors))
+    def _walk(self, point: Sequence[float]) -> Tables:
+        return walked(self.space.settings(self.case, point)[1])
 
-    def _problems(self, case: Case) -> tuple[PlanningProblem, Callable[[], PlanningProblem]]:
+    def _problems(self, case: Case, every: Sequence[Setting]) -> tuple[PlanningProblem, Callable[[], PlanningProblem]]:
         """Return the problem over what may be fastest of its size, and what returns it over all that may matter."""
-        every = settings(case)
         near = [priced_again(setting, mine) for setting, mine in zip(every, self.near, strict=True)]
 
         def whole() -> PlanningProblem:

@@ -6,24 +6,29 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from planner import pipeline
 from planner.catalog import AnyCase, Case
 from planner.errors import InputError
-from planner.studies.sensitivity.answer import Map, Robustness, Sensitivity
+from planner.studies.sensitivity.answer import Map, Sensitivity
+from planner.studies.sensitivity.draws import draws
 from planner.studies.sensitivity.flips import flips, swing
 from planner.studies.sensitivity.indices import Method, indices, points_for
-from planner.studies.sensitivity.parameters import Parameter, declared, usual, varied
+from planner.studies.sensitivity.likely import Likely, likely_of
+from planner.studies.sensitivity.parameters import Parameter, declared, usual
+from planner.studies.sensitivity.robustness import robustness, rows_of
 from planner.studies.sensitivity.sampler import Outcome, Sampler
+from planner.studies.sensitivity.space import Ranges, Space
 from planner.studies.sensitivity.sweep import Backend, Result, sweep
-from planner.studies.sensitivity.worth import searched, worths
+from planner.studies.sensitivity.worth import worths
+from planner.table import Floats
 
-_CHECKED = 8  # samples that are solved again over the whole grid
-_AGREES = 1e-6
+LIKELY_SAMPLES = 4096
 _MAP = 21  # values of each axis of a flip map
 _ALONE = Backend(workers=1)
-DISAGREE = "{} of {} samples solved again over the whole grid had another best plan: narrow the ranges"
 Stage = Callable[[str], None]
 OnDone = Callable[[int, int], None]
 
@@ -31,12 +36,12 @@ OnDone = Callable[[int, int], None]
 class Evaluator:
     """Solves samples of a study; in another process it is made again there, once."""
 
-    def __init__(self, case: Case, parameters: tuple[Parameter, ...], study: str) -> None:
-        self.case, self.parameters, self.study = case, parameters, study
+    def __init__(self, case: Case, space: Space, study: str) -> None:
+        self.case, self.space, self.study = case, space, study
 
-    def __call__(self, factors: Sequence[float]) -> Result:
-        """Return the outcome at factors of the parameters."""
-        return _sampler(self)(factors)._asdict()
+    def __call__(self, point: Sequence[float]) -> Result:
+        """Return the outcome at a point."""
+        return _sampler(self)(point)._asdict()
 
     def __hash__(self) -> int:
         return hash(self.study)
@@ -47,7 +52,32 @@ class Evaluator:
 
 @functools.lru_cache(maxsize=4)
 def _sampler(evaluator: Evaluator) -> Sampler:
-    return Sampler(evaluator.case, evaluator.parameters)
+    return Sampler(evaluator.case, evaluator.space)
+
+
+class _Runner(NamedTuple):
+    """Solves points of one study: here, or side by side and each once."""
+
+    case: Case
+    space: Space
+    file: Path | None
+    backend: Backend
+    on_done: OnDone
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """What solves a point."""
+        return Evaluator(self.case, self.space, _digest(self.case, self.space))
+
+    @property
+    def sampler(self) -> Sampler:
+        """What solves a point in this process."""
+        return _sampler(self.evaluator)
+
+    def solve(self, points: Floats) -> list[Result]:
+        """Return the results of points, shape (points, numbers)."""
+        mine = self.evaluator
+        return sweep(points, mine, mine.study, self.file, self.backend, self.on_done)
 
 
 def sensitivity(
@@ -56,7 +86,7 @@ def sensitivity(
     samples: int = 0,
     method: Method = "sobol",
     seed: int = 1,
-    over: tuple[str, str] | None = None,
+    axes: tuple[str, str] | None = None,
     file: Path | None = None,
     backend: Backend = _ALONE,
     on_stage: Stage = lambda stage: None,
@@ -70,7 +100,7 @@ def sensitivity(
         samples: solves with everything varied at once, at most; none where 0.
         method: how they are chosen and read: Sobol indices, or Morris screening.
         seed: of the samples.
-        over: names of two of the parameters, for a map of the best plan over both.
+        axes: names of two of the parameters, for a map of the best plan over both.
         file: where solved points are kept, so that a study may be interrupted.
         backend: who solves.
         on_stage: told what is looked at.
@@ -79,99 +109,106 @@ def sensitivity(
     Raises:
         InputError: a range that names no number; a case of a table, without a plan, or whose first goal is no sum.
     """
-    if not isinstance(case, Case):
-        raise InputError.single("", "a table of columns has no numbers to vary but its own")
-    parameters = declared(case, ranges) if ranges else usual(case)
-    study = _digest(case, parameters)
-    evaluator = Evaluator(case, parameters, study)
+    priced = _priced(case)
+    parameters = declared(priced, ranges) if ranges else usual(priced)
+    run = _Runner(priced, Ranges(parameters), file, backend, on_done)
     on_stage("pricing configurations")
-    sampler = _sampler(evaluator)
-    plain = sampler([1.0] * len(parameters))
+    sampler = run.sampler
+    plain = sampler(run.space.neutral)
     on_stage("one at a time")
     swings = tuple(swing(parameters, i, sampler) for i in range(len(parameters)))
     found = tuple(itertools.chain.from_iterable(flips(parameters, i, sampler) for i in range(len(parameters))))
     on_stage("one more of each resource")
-    every = tuple(worths(case))
     result = Sensitivity(
-        case.scenario.name, plain.plan, case.scenario.objective[0].metric, float(plain.goal or 0.0), parameters, swings,
-        found, every, method,
+        priced.scenario.name, plain.plan, priced.scenario.objective[0].metric, float(plain.goal or 0.0), parameters,
+        swings, found, tuple(worths(priced)), method,
     )  # fmt: skip
-    run = functools.partial(sweep, evaluate=evaluator, study=study, file=file, backend=backend, on_done=on_done)
     if samples:
         on_stage("everything at once")
-        result = _at_once(result, run, case, samples, method, seed)
-    return result if over is None else result._replace(map=_map(parameters, over, run))
+        result = _at_once(result, run, samples, method, seed)
+    return result if axes is None else result._replace(map=_map(parameters, axes, run))
 
 
-def _digest(case: Case, parameters: Sequence[Parameter]) -> str:
+def likely(
+    case: AnyCase,
+    samples: int = LIKELY_SAMPLES,
+    method: Method = "sobol",
+    seed: int = 1,
+    file: Path | None = None,
+    backend: Backend = _ALONE,
+    on_stage: Stage = lambda stage: None,
+    on_done: OnDone = lambda done, total: None,
+) -> Likely:
+    """Say how likely the best plan of a case stays best and keeps its limits, given what its calibration is unsure of.
+
+    Args:
+        case: a scenario with everything it names.
+        samples: draws, at most; each is solved.
+        method: how they are chosen and read: Sobol indices, or Morris screening.
+        seed: of the draws.
+        file: where solved points are kept, so that a study may be interrupted.
+        backend: who solves.
+        on_stage: told what is looked at.
+        on_done: told how many points of how many are solved.
+
+    Raises:
+        InputError: no calibration that was fitted; a case of a table, without a plan, or whose first goal is no sum.
+    """
+    priced = _priced(case)
+    on_stage("pricing configurations")
+    space = draws(priced)
+    run = _Runner(priced, space, file, backend, on_done)
+    plain = run.sampler(space.neutral)
+    plan = pipeline.solve(priced).plan
+    on_stage("drawing what is unknown")
+    return likely_of(priced, space, plan, (plain.plan, float(plain.goal or 0.0)), run.solve, samples, method, seed)
+
+
+def _priced(case: AnyCase) -> Case:
+    if isinstance(case, Case):
+        return case
+    raise InputError.single("", "a table of columns has no numbers to vary but its own")
+
+
+def _digest(case: Case, space: Space) -> str:
     """Return what tells studies apart: the scenario, what it names, and what is varied."""
     named = [specification._asdict() for specification in case.specifications]
-    text = json.dumps([repr(case.scenario), named, [[p.name, p.low, p.high] for p in parameters]])
+    varied = [[name, *ends] for name, ends in zip(space.names, space.ends, strict=True)]
+    text = json.dumps([repr(case.scenario), named, type(space).__name__, varied])
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _at_once(
-    result: Sensitivity, run: Callable[..., list[Result]], case: Case, samples: int, method: Method, seed: int
-) -> Sensitivity:
-    names, bounds = [p.name for p in result.parameters], [(p.low, p.high) for p in result.parameters]
+def _at_once(result: Sensitivity, run: _Runner, samples: int, method: Method, seed: int) -> Sensitivity:
+    names, bounds = run.space.names, run.space.ends
     points = points_for(method, names, bounds, samples, seed)
-    outcomes = [Outcome(**outcome) for outcome in run(points)]
+    outcomes = [Outcome(**outcome) for outcome in run.solve(points)]
+    found = robustness(run.case, run.space, points, outcomes, seed)
     carries = np.array([outcome.carries for outcome in outcomes])
-    agree = _agreeing(case, result.parameters, points, outcomes, seed)
-    low, middle, high = (float(q) for q in np.quantile(carries, (0.1, 0.5, 0.9)))
-    losses = [outcome.loses for outcome in outcomes if outcome.loses is not None]
-    robustness = Robustness(
-        samples=len(outcomes),
-        keeps=float(np.mean([outcome.keeps for outcome in outcomes])),
-        holds=float(np.mean([outcome.holds for outcome in outcomes])),
-        loses=float(np.mean(losses)) if losses else 0.0,
-        carries_p10=low,
-        carries_p50=middle,
-        carries_p90=high,
-        checked=min(_CHECKED, len(outcomes)),
-        agree=agree,
+    return result._replace(
+        robustness=found,
+        indices=indices(method, names, bounds, points, carries, seed),
+        samples=rows_of(names, points, outcomes),
+        notes=(*result.notes, *found.notes),
     )
-    rows = tuple(
-        {**dict(zip(names, point.tolist(), strict=True)), **o._asdict()}
-        for point, o in zip(points, outcomes, strict=True)
-    )
-    found = indices(method, names, bounds, points, carries, seed)
-    notes = () if agree == robustness.checked else (DISAGREE.format(robustness.checked - agree, robustness.checked),)
-    return result._replace(robustness=robustness, indices=found, samples=rows, notes=(*result.notes, *notes))
 
 
-def _agreeing(
-    case: Case, parameters: Sequence[Parameter], points: np.ndarray, outcomes: Sequence[Outcome], seed: int
-) -> int:
-    """Count, of a few samples, those for which a search of the whole grid finds the same best value."""
-    chosen = np.random.default_rng(seed).permutation(len(points))[:_CHECKED]
-    agree = 0
-    for i in chosen.tolist():
-        whole, sampled = searched(varied(case, parameters, points[i].tolist())), outcomes[i].goal
-        if whole is None or sampled is None:
-            agree += whole is None and sampled is None
-        else:
-            agree += abs(whole - sampled) <= _AGREES * abs(whole)
-    return agree
-
-
-def _map(parameters: Sequence[Parameter], over: tuple[str, str], run: Callable[..., list[Result]]) -> Map:
+def _map(parameters: Sequence[Parameter], axes: tuple[str, str], run: _Runner) -> Map:
     names = [p.name for p in parameters]
-    unknown = [name for name in over if name not in names]
-    if unknown or over[0] == over[1]:
+    unknown = [name for name in axes if name not in names]
+    if unknown or axes[0] == axes[1]:
         message = f"the axes of a map are two of the parameters: {', '.join(names)}"
-        raise InputError.single(f"--map {' '.join(over)}", message)
-    axes = [np.geomspace(parameters[names.index(n)].low, parameters[names.index(n)].high, _MAP) for n in over]
+        raise InputError.single(f"--map {' '.join(axes)}", message)
+    values = [np.geomspace(parameters[names.index(n)].low, parameters[names.index(n)].high, _MAP) for n in axes]
     points = np.ones((_MAP * _MAP, len(names)))
-    first, second = np.meshgrid(*axes)
-    points[:, names.index(over[0])], points[:, names.index(over[1])] = first.ravel(), second.ravel()
-    plans = [str(outcome["plan"]) for outcome in run(points)]
-    known = list(dict.fromkeys([str(run(np.ones((1, len(names))))[0]["plan"]), *plans]))
+    first, second = np.meshgrid(*values)
+    points[:, names.index(axes[0])], points[:, names.index(axes[1])] = first.ravel(), second.ravel()
+    plans = [str(outcome["plan"]) for outcome in run.solve(points)]
+    known = list(dict.fromkeys([str(run.solve(np.ones((1, len(names))))[0]["plan"]), *plans]))
     numbers = np.array([known.index(plan) for plan in plans]).reshape(_MAP, _MAP)
     return Map(
-        over,
-        tuple(axes[0].tolist()),
-        tuple(axes[1].tolist()),
+        axes,
+        tuple(values[0].tolist()),
+        tuple(values[1].tolist()),
         tuple(tuple(row) for row in numbers.tolist()),
         tuple(known),
     )

@@ -1,11 +1,13 @@
 """What one more of each resource is worth: solved again exactly, and the linear relaxation's duals beside it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from formulations import FORMULATIONS
 from planner.catalog import Case
-from planner.columns import enumerate as columns
+from planner.columns.enumerate import merged
+from planner.columns.resample import walked
+from planner.columns.setting import Setting, settings
 from planner.decode import stocks
 from planner.milp.model import INFINITY, Milp
 from planner.problem import PlanningProblem
@@ -40,7 +42,7 @@ class _More(NamedTuple):
 
 def worths(case: Case) -> Iterator[Worth]:
     """Yield what one more of each inventory and limit, and of the load asked for, does to the best first goal."""
-    problem = _problem(case)
+    problem = _problem(case, settings(case))
     now = best(case, problem, lambda: problem)
     if now is None:
         return
@@ -50,21 +52,21 @@ def worths(case: Case) -> Iterator[Worth]:
     duals = relaxed[1] if relaxed is not None else None
     for more in (*_inventories(case), *_limits(case), *_loads(case)):
         changed = with_values(case, more.values)
-        then = searched(changed)
+        then = searched(changed, settings(changed))
         moved = {**_moved(milp, small._replace(stocks=stocks(changed))), **more.shares}
         dual = None if duals is None else sum(duals[name] * step for name, step in moved.items() if name in duals)
         yield Worth(more.resource, more.more, None if then is None else then - now[0], dual)
 
 
-def searched(case: Case) -> float | None:
-    """Return the best first goal of a case, its whole grid searched; None without a plan."""
-    problem = _problem(case)
+def searched(case: Case, every: Sequence[Setting]) -> float | None:
+    """Return the best first goal of a case in its settings, the whole grid searched; None without a plan."""
+    problem = _problem(case, every)
     found = best(case, problem, lambda: problem)
     return None if found is None else found[0]
 
 
-def _problem(case: Case) -> PlanningProblem:
-    return planning_problem(case, columns.grid_table(case, within_limits=True))
+def _problem(case: Case, every: Sequence[Setting]) -> PlanningProblem:
+    return planning_problem(case, merged(walked(every)))
 
 
 def _moved(milp: Milp, wider: PlanningProblem) -> dict[str, float]:
