@@ -30,8 +30,8 @@ def pareto(
 ) -> None:
     """Find every plan that no other is at least as good as in all metrics: the exact frontier.
 
-    The objective of the scenario is left aside. Latencies are the worst mean of any deployment in use. Cut off by --most
-    or --time-limit, it says where plans may be missing. Exit codes: 0 shown, 2 bad input.
+    The objective of the scenario is left aside. Latencies are the worst mean of any deployment in use. Cut off by
+    --most or --time-limit, it says where plans may be missing. Exit codes: 0 shown, 2 bad input.
     """
     from planner.catalog import find_scenario, load_scenario
     from planner.studies.pareto import pareto as study

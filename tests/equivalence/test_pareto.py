@@ -10,7 +10,7 @@ import pytest
 from planner.catalog import load_scenario
 from planner.columns.enumerate import grid_table
 from planner.errors import InputError
-from planner.studies.pareto import pareto
+from planner.studies.pareto import pareto, search
 
 QUICKSTART = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
 LARGER = ("requests", "tokens")
@@ -115,3 +115,32 @@ def test_a_frontier_may_be_cut_off():
     frontier = pareto(load_scenario(QUICKSTART), ("cost", "requests"), most=3)
     assert len(frontier.points) == 3
     assert not frontier.complete
+
+
+@pytest.mark.parametrize("ticks", [0, 15, 30])
+def test_a_frontier_that_is_cut_off_is_exact_up_to_the_gap_it_names(monkeypatch, ticks):
+    settings = ["calibration=textbook", "search.roles=[mixed]", "search.tp=[1, 2]", "search.pp=[1]"]
+    case = load_scenario(QUICKSTART, [*settings, "search.mean_running=[2, 4, 6, 8, 12, 16, 24, 32, 48]"])
+    whole = pareto(case, ["requests", "ttft"])
+    assert whole.complete
+    clock = itertools.count()
+    monkeypatch.setattr(search.time, "monotonic", lambda: float(next(clock)))  # a second each time it is asked
+    cut = pareto(case, ["requests", "ttft"], time_limit=ticks)
+    assert not cut.complete
+    assert len(cut.points) < len(whole.points)
+    plans = {point.values: point.plan for point in whole.points}
+    assert all(plans[point.values] == point.plan for point in cut.points)
+    if not ticks:
+        assert cut.gap == "stopped after 0 s: no plan is known; there may be some"
+        return
+    last = min(point.values[1] for point in cut.points)
+    assert {point.values for point in whole.points if point.values[1] >= last} == {p.values for p in cut.points}
+    assert f"stopped after {ticks} s: plans with ttft less than" in cut.gap
+
+
+def test_what_is_known_beyond_the_most_plans_is_said():
+    case = load_scenario(QUICKSTART, ["calibration=textbook", "search.roles=[mixed]", "search.tp=[1, 2]"])
+    cut = pareto(case, ["requests", "ttft", "tpot"], most=2)
+    assert "stopped after 2 plans" in cut.gap
+    assert "nor are those with a better tpot than these" in cut.gap
+    assert cut.as_data()["complete"] is False
