@@ -53,6 +53,22 @@ def test_samples_priced_again_are_whole_solves(settings):
     assert True in seen
 
 
+def test_samples_of_wide_ranges_are_whole_solves_with_pairs_and_a_fitted_calibration():
+    case = load_scenario(QUICKSTART, ["search.pp=[1, 2]"])
+    parameters = tuple(p._replace(low=0.5, high=2.0) for p in usual(case))
+    sampler = Sampler(case, Ranges(parameters))
+    plans = set()
+    for factors in np.random.default_rng(11).uniform(0.5, 2.0, (6, len(parameters))):
+        outcome = sampler(factors)
+        plan = pipeline.solve(varied(case, parameters, factors)).plan
+        plans.add(outcome.plan)
+        if not plan.deployments:
+            assert outcome.goal is None
+        else:
+            assert outcome.goal == pytest.approx(plan.objective.value, rel=1e-7)
+    assert any("prefill" in plan for plan in plans)
+
+
 def test_a_plan_that_stays_holds_and_loses_nothing():
     case = load_scenario(QUICKSTART, LEAST)
     outcome = Sampler(case, Ranges(declared(case, RANGES)))([1.0, 1.0])
