@@ -93,7 +93,15 @@ def test_a_calibration_that_was_not_fitted_is_unsure_of_nothing():
 
 
 def test_the_command_refuses_ranges_and_writes_draws(tmp_path):
-    command = ["sensitivity", str(QUICKSTART), "--over", "calibration", "--workers", "1", *(f"--set={s}" for s in SMALL)]
+    command = [
+        "sensitivity",
+        str(QUICKSTART),
+        "--over",
+        "calibration",
+        "--workers",
+        "1",
+        *(f"--set={s}" for s in SMALL),
+    ]
     wrong = CliRunner().invoke(app, [*command, "--vary", "hardware.h100.memory.bandwidth=0.8..1.2", "--map", "a", "b"])
     assert wrong.exit_code == 2
     assert wrong.output.count("declared") == 2

@@ -11,7 +11,7 @@ import numpy as np
 from planner.catalog import Case
 from planner.columns.believed import place_of
 from planner.columns.legality import limits
-from planner.columns.setting import settings
+from planner.columns.setting import setting_of
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.plan import Deployment, Plan
 from planner.posterior import Place, Replica
@@ -154,12 +154,11 @@ def likely_of(
 
 def _kept(case: Case, draws: Draws, plan: Plan, points: Floats) -> Iterator[Kept]:
     """Yield the chance of each limit of the plan's deployments that work alone, at the load they are planned for."""
-    by_pool = {setting.pool[:5]: setting for setting in settings(case)}
     for d in plan.deployments:
         if not isinstance(d, Deployment) or d.role != "mixed":
             continue
         c = d.configuration()
-        setting = by_pool[c.workload, c.inventory, c.engine, c.engine_version, c.role]
+        setting = setting_of(case, c)
         if setting.believed is None:
             continue
         division = (FORMAT_NAMES.index(c.weight_precision), c.tp, c.pp, c.attention_dp, c.ep)
