@@ -24,6 +24,7 @@ from planner.plan import LATENCIES
 from planner.problem import GoalSpec, PlanningProblem
 from planner.problems import planning_problem, reduced
 from planner.solvers import solver as solver_named
+from planner.studies.sensitivity.few import best_of_few
 from planner.studies.sensitivity.space import Space
 from planner.table import FORMAT_NAMES, POLICIES, STRUCTURE, ColumnTable, Floats, Ints
 
@@ -204,7 +205,7 @@ def best(
     if not len(problem.table):
         return None
     table = best_of_size(problem)
-    bound = _optimum(case, problem._replace(table=table, routes=every_pair(table)))
+    bound = _bound(case, problem._replace(table=table, routes=every_pair(table)))
     if bound is None:
         return None
     value, replicas = bound
@@ -218,6 +219,12 @@ def best(
     if attained is not None and abs(value - attained[0]) <= _PROVEN * abs(value):
         return attained
     return _solved(case, reduced(case, whole()))
+
+
+def _bound(case: Case, free: PlanningProblem) -> tuple[float, Ints] | None:
+    """Return the best of a problem whose pairs are free: of all plans where they are few, else by the solver."""
+    few = best_of_few(free)
+    return _optimum(case, free) if few is None else few.found
 
 
 def _fixed(problem: PlanningProblem, replicas: Floats) -> tuple[float, float | None]:
