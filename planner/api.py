@@ -1,5 +1,6 @@
 """The functions of the public interface."""
 
+import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -28,7 +29,7 @@ from planner.studies import sensitivity as sensitivity_study
 from planner.studies import why_not as why_not_study
 from planner.studies.infeasible import Infeasibility
 from planner.studies.pareto import Frontier
-from planner.studies.sensitivity import Backend, Sensitivity
+from planner.studies.sensitivity import LIKELY_SAMPLES, Backend, Likely, Sensitivity
 from planner.verify import Verdict
 
 
@@ -201,18 +202,21 @@ def infeasible(
     return infeasible_study.infeasible(load_scenario(source, overrides, folder), reload)
 
 
-def pareto(case: AnyCase, metrics: Sequence[str], most: int = pareto_study.MOST_POINTS) -> Frontier:
+def pareto(
+    case: AnyCase, metrics: Sequence[str], most: int = pareto_study.MOST_POINTS, time_limit: float = math.inf
+) -> Frontier:
     """Return every plan that no other is at least as good as in two or three metrics: the exact frontier.
 
     Args:
         case: a case; its objective is left aside.
         metrics: of requests, tokens, devices, cost, power, ttft and tpot.
         most: plans to stop after.
+        time_limit: seconds to stop after; the frontier says then where plans may be missing.
 
     Raises:
         InputError: metrics that are none, or that the case has no figures for.
     """
-    return pareto_study.pareto(case, metrics, most)
+    return pareto_study.pareto(case, metrics, most, time_limit=time_limit)
 
 
 def sensitivity(
@@ -239,6 +243,28 @@ def sensitivity(
     """
     backend = Backend(workers=workers)
     return sensitivity_study.sensitivity(case, ranges, samples, method, seed, backend=backend)
+
+
+def likely(
+    case: AnyCase,
+    samples: int = LIKELY_SAMPLES,
+    method: Literal["sobol", "morris"] = "sobol",
+    seed: int = 1,
+    workers: int = 1,
+) -> Likely:
+    """Say how likely the best plan of a case stays best and keeps its limits, given what its calibration is unsure of.
+
+    Args:
+        case: a case with a calibration that was fitted.
+        samples: draws, at most; each is solved.
+        method: how draws are chosen and read.
+        seed: of the draws.
+        workers: processes that solve them.
+
+    Raises:
+        InputError: a calibration that is unsure of nothing, or a case without a plan.
+    """
+    return sensitivity_study.likely(case, samples, method, seed, backend=Backend(workers=workers))
 
 
 def plan_text(plan: Plan) -> str:

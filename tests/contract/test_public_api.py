@@ -17,6 +17,7 @@ PUBLIC = [
     "explain_plan",
     "export",
     "infeasible",
+    "likely",
     "load_scenario",
     "pareto",
     "plan_text",
