@@ -16,7 +16,7 @@ from planner.plan import LATENCIES
 from planner.posterior import Posterior
 from planner.problem import GoalSpec, LinkLimit, Load, PlanningProblem, Routes, no_routes
 from planner.schema.scenario import Scenario
-from planner.table import ColumnTable, Floats
+from planner.table import ColumnTable, Floats, codes
 
 _ROUNDING = 1e-9
 Pairs = Callable[[ColumnTable, Needs, Mapping[str, float]], Routes]
@@ -138,7 +138,7 @@ def _united(problem: PlanningProblem, parts: Sequence[PlanningProblem]) -> Plann
     seconds, size, ttft, tpot = (
         np.concatenate([getattr(part.routes, name) for part in parts]) for name in ("seconds", "bytes", "ttft", "tpot")
     )
-    _, first = np.unique(np.stack([prefill, decode]), axis=1, return_index=True)
+    _, first = np.unique(codes([prefill, decode]), return_index=True)
     here, there = (np.searchsorted(used, side).astype(np.int64) for side in (prefill, decode))
     routes = Routes(here, there, seconds, size, ttft, tpot).take(first)
     return problem._replace(table=problem.table.take(used), routes=routes)

@@ -1,6 +1,6 @@
 """Columns: configurations a plan may buy, with their figures. Physics ends here; after it there are only numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ STRUCTURE = (
 LOAD = ("mean_running", "prefill_utilisation", "max_num_batched_tokens")
 AXES = (*STRUCTURE, *LOAD)
 DECIDED = (*AXES, "max_num_seqs")  # what a column fixes: the searched values and the limit that follows
+_MOST_CODES = 1 << 62  # as far as whole numbers of 64 bit count
 POLICIES = ("mixed_chunked", "separate_chunked", "separate_whole", "mixed_whole")
 RESOURCE_NAMES = {  # in words
     "compute": "compute",
@@ -210,3 +211,21 @@ class ColumnTable:
             labels=tuple(self.labels[i] for i in columns.tolist()) if self.labels else (),
             marks=None if self.marks is None else self.marks[columns],
         )
+
+
+def codes(keys: Sequence[Ints]) -> Ints:
+    """Number C columns of whole numbers: equal ones share a number, and numbers keep their order.
+
+    Numbers are found without comparing columns, which makes ``np.unique`` many times faster than along an axis.
+
+    Args:
+        keys: what sets columns apart, shape (C,) each, the first counting most.
+    """
+    code, span = np.zeros(len(keys[0]), dtype=np.int64), 1
+    for key in keys if len(code) else ():
+        low, high = int(key.min()), int(key.max())
+        if span * (high - low + 1) > _MOST_CODES:
+            _, code = np.unique(code, return_inverse=True)
+            span = len(code)
+        code, span = code * (high - low + 1) + (key - low), span * (high - low + 1)
+    return code

@@ -1,7 +1,7 @@
 """Configurations evaluated together: their figures, which of them break a rule, and the counts of that."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,11 +200,16 @@ def _fastest(values: Mapping[str, Floats], wanted: NDArray[np.bool_]) -> NDArray
 def taken(values: Mapping[str, Floats], wanted: NDArray[np.bool_], meets: NDArray[np.bool_], place: Ints) -> Columns:
     """Return the wanted configurations with their figures."""
     at = np.nonzero(wanted)
+
+    def kept(value: Any) -> Any:
+        whole = value if np.shape(value) == wanted.shape else np.broadcast_to(value, wanted.shape)
+        return whole[at]
+
     return Columns(
-        axes={name: np.broadcast_to(values[name], wanted.shape)[at] for name in DECIDED},
-        figures={name: np.broadcast_to(values[name], wanted.shape)[at] for name in FIGURES},
+        axes={name: kept(values[name]) for name in DECIDED},
+        figures={name: kept(values[name]) for name in FIGURES},
         meets=meets[at],
-        place=np.broadcast_to(place, wanted.shape)[at],
+        place=kept(place),
     )
 
 

@@ -18,7 +18,7 @@ from planner.columns.transfer import transfer_figures
 from planner.milp.stock import Stock
 from planner.problem import Routes, no_routes
 from planner.schema.engine import Disaggregation
-from planner.table import ColumnTable, Floats, Ints
+from planner.table import ColumnTable, Floats, Ints, codes
 
 _SAME = ("weight_precision", "kv_precision", "block_size")  # what both sides must agree in
 
@@ -76,9 +76,9 @@ class _Side(NamedTuple):
 
 def _side(table: ColumnTable, settings: Mapping[int, Setting]) -> _Side:
     columns = np.nonzero(np.isin(table.pool, list(settings)) & table.meets_limits)[0]
-    keys = np.stack([table.pool[columns], *(table.axes[axis][columns] for axis in PAIRING)])
-    _, first, kind = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-    return _Side(columns, kind.ravel(), columns[first], settings)
+    keys = codes([table.pool[columns], *(table.axes[axis][columns] for axis in PAIRING)])
+    _, first, kind = np.unique(keys, return_index=True, return_inverse=True)
+    return _Side(columns, kind, columns[first], settings)
 
 
 class _Kinds(NamedTuple):
@@ -164,11 +164,10 @@ class _Group:
         if needs.ttft_matters:
             rows.append(np.where(fits[mine], -self._ttft(role), -np.inf).T)
         scored = np.concatenate(rows)
-        keys = np.stack([self.table.pool[c], self.table.marked[c], f["devices"][c].astype(np.int64)])
-        _, alike = np.unique(keys, axis=1, return_inverse=True)
+        alike = codes([self.table.pool[c], self.table.marked[c], f["devices"][c].astype(np.int64)])
         keep = np.zeros(len(c), dtype=bool)
-        for number in range(alike.max(initial=-1) + 1):
-            at = np.nonzero(alike.ravel() == number)[0]
+        for number in np.unique(alike).tolist():
+            at = np.nonzero(alike == number)[0]
             keep[at[undominated(scored[:, at])]] = True
         return side.some(keep)
 
@@ -255,11 +254,11 @@ def _thinned(table: ColumnTable, routes: Routes, side: str, needs: Needs, idle_s
     together.
     """
     columns = np.unique(getattr(routes, side))
-    _, group = np.unique(np.stack([table.pool[columns], table.marked[columns]]), axis=1, return_inverse=True)
+    group = codes([table.pool[columns], table.marked[columns]])
     kept = [
         column
-        for number in range(group.max(initial=-1) + 1)
-        for column in _best(table, routes, side, columns[group.ravel() == number], needs, idle_seconds)
+        for number in np.unique(group).tolist()
+        for column in _best(table, routes, side, columns[group == number], needs, idle_seconds)
     ]
     return routes.take(np.nonzero(np.isin(getattr(routes, side), kept))[0])
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.milp.stock import Stock
-from planner.table import ColumnTable, Floats, Ints
+from planner.table import ColumnTable, Floats, Ints, codes
 
 # What decides how a cache moves between two columns, and whether they may be paired at all.
 _AT_ONCE = 64  # columns compared with all others at a time
@@ -43,10 +43,9 @@ def _outnumbered(table: ColumnTable, value: Floats, stocks: Mapping[str, Stock])
     """Tell which mixed columns several smaller ones replace, shape (C,): they fit there and carry more together."""
     f, gone = table.figures, np.zeros(len(table), dtype=bool)
     mixed = np.nonzero(table.where(role="mixed"))[0]
-    alike = np.stack([_places(table)[table.pool[mixed]], table.marked[mixed]])
-    _, group = np.unique(alike, axis=1, return_inverse=True)
-    for number in range(group.max(initial=-1) + 1):
-        mine = mixed[group.ravel() == number]
+    group = codes([_places(table)[table.pool[mixed]], table.marked[mixed]])
+    for number in np.unique(group).tolist():
+        mine = mixed[group == number]
         for i in mine.tolist():
             stock, size = stocks[table.pools[table.pool[i]].inventory], int(f["devices"][i])
             for k in mine.tolist():
@@ -77,9 +76,9 @@ def _alike(table: ColumnTable) -> Iterator[Ints]:
     place = _places(table)[table.pool[mine]]
     keys = [place, table.marked[mine], f["devices"][mine].astype(np.int64)]
     keys += [np.where(apart, table.axes[axis][mine], 0) for axis in PAIRING]
-    _, group = np.unique(np.stack(keys), axis=1, return_inverse=True)
-    order = np.argsort(group.ravel(), kind="stable")
-    cuts = np.nonzero(np.diff(group.ravel()[order]))[0] + 1
+    group = codes(keys)
+    order = np.argsort(group, kind="stable")
+    cuts = np.nonzero(np.diff(group[order]))[0] + 1
     for part in np.split(order, cuts):
         yield mine[part]
 

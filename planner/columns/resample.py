@@ -15,7 +15,7 @@ from planner.columns.enumerate import setting_table
 from planner.columns.grid import encode, searched_values, sequence_limits
 from planner.columns.mesh import Context, Tally, by_load, evaluated
 from planner.columns.setting import Setting
-from planner.table import AXES, STRUCTURE, ColumnTable, Floats, Ints
+from planner.table import AXES, STRUCTURE, ColumnTable, Floats, Ints, codes
 
 _NEAR = 0.9  # of the best rate of its size somewhere: a line that never comes near it is never the best of its size
 _BEST = 0.999  # of the best rate of a line: as good as the best load
@@ -44,7 +44,8 @@ class Candidates(NamedTuple):
     def with_more(self, others: "Candidates") -> "Candidates":
         """Return these and others, each once."""
         rows = np.concatenate([_rows(self.axes), _rows(others.axes)])
-        return self._replace(axes=_axes(np.unique(rows, axis=0)))
+        _, once = np.unique(codes(list(rows.astype(np.int64).T)), return_index=True)
+        return self._replace(axes=_axes(rows[once]))
 
 
 class Chosen(NamedTuple):
@@ -86,12 +87,13 @@ def _between(setting: Setting, tables: Sequence[ColumnTable], least: float) -> C
     """
     axis = "prefill_utilisation" if setting.role == "prefill" else "mean_running"
     loads = np.array(sorted({int(value) for value in searched_values(setting)[axis]}))
-    every = np.concatenate([np.stack([table.axes[name] for name in _LINE], axis=1) for table in tables])
-    lines, which = np.unique(every, axis=0, return_inverse=True)
+    every = np.concatenate([np.stack([table.axes[name] for name in _LINE]) for table in tables], axis=1)
+    _, once, which = np.unique(codes(list(every)), return_index=True, return_inverse=True)
+    lines = every[:, once].T
     low, high = np.full(len(lines), len(loads)), np.full(len(lines), -1)
     near = np.zeros(len(lines), dtype=bool)
     ends = np.cumsum([len(table) for table in tables])[:-1]
-    for table, line in zip(tables, np.split(which.ravel(), ends), strict=True):
+    for table, line in zip(tables, np.split(which, ends), strict=True):
         rate, at = table.figures["rate"], np.searchsorted(loads, table.axes[axis])
         best = np.zeros(len(lines))
         np.maximum.at(best, line, rate)

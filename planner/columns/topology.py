@@ -4,6 +4,7 @@ Devices are numbered so that a tensor-parallel group is contiguous, then the dat
 stages, as the engines number them: whatever fits one scale-up domain is placed in one.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -72,10 +73,11 @@ def _hand_over(
 
 def _at_level(hardware: Hardware, size: Floats, figure: Callable[[Level], Floats | float]) -> Floats:
     """Return a figure of the smallest level that holds ``size`` devices, of the largest where none does."""
-    levels = hardware.scale_up
-    holds = [size <= level.devices.value for level in levels[:-1]]
-    figures = [np.broadcast_to(figure(level), size.shape) for level in levels]
-    return np.select([*holds, np.ones(size.shape, dtype=bool)], figures)
+    *smaller, largest = hardware.scale_up
+    found = np.broadcast_to(figure(largest), size.shape)
+    for level in reversed(smaller):
+        found = np.where(size <= level.devices.value, figure(level), found)
+    return found
 
 
 def _rate(level: Level, size: Floats) -> Floats:
@@ -94,5 +96,9 @@ def _latency(network: Network) -> float:
 def _near(size: Floats, domain: int) -> Floats:
     """Devices of a group in one domain: as many as fit and make equal parts of the group [1]."""
     sizes, places = np.unique(size, return_inverse=True)
-    parts = [next(part for part in range(min(int(n), domain), 0, -1) if n % part == 0) for n in sizes]
-    return np.array(parts, dtype=float)[places].reshape(size.shape)
+    return np.array([_equal_part(int(n), domain) for n in sizes.tolist()])[places].reshape(size.shape)
+
+
+@functools.cache
+def _equal_part(size: int, domain: int) -> float:
+    return float(next(part for part in range(min(size, domain), 0, -1) if size % part == 0))

@@ -18,7 +18,7 @@ from planner.pipeline import best_plan
 from planner.plan import Deployment, Plan
 from planner.problems import planning_problem, reduced
 from planner.studies.resolve import checked
-from planner.table import DECIDED, ColumnTable, Configuration, Ints
+from planner.table import DECIDED, ColumnTable, Configuration, Ints, codes
 
 # What does not tell plans apart: how hard replicas are run, and for ``shape`` how their engine is set.
 _LOAD = ("mean_running", "prefill_utilisation")
@@ -83,9 +83,9 @@ def alternatives(
 def _identities(table: ColumnTable, distinct: str) -> tuple[list[Configuration], Ints]:
     """Return what sets columns apart, and the number of it for every column, shape (C,)."""
     ignored = IGNORED[distinct]
-    keys = np.stack([table.pool, *(table.axes[axis] for axis in DECIDED if axis not in ignored)])
-    _, first, number = np.unique(keys, axis=1, return_index=True, return_inverse=True)
-    return [_identity(table.configuration(int(column)), distinct) for column in first], number.ravel()
+    keys = codes([table.pool, *(table.axes[axis] for axis in DECIDED if axis not in ignored)])
+    _, first, number = np.unique(keys, return_index=True, return_inverse=True)
+    return [_identity(table.configuration(int(column)), distinct) for column in first], number
 
 
 def _identity(configuration: Configuration, distinct: str) -> Configuration:
