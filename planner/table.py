@@ -223,9 +223,9 @@ def codes(keys: Sequence[Ints]) -> Ints:
     """
     code, span = np.zeros(len(keys[0]), dtype=np.int64), 1
     for key in keys if len(code) else ():
-        low, high = int(key.min()), int(key.max())
-        if span * (high - low + 1) > _MOST_CODES:
-            _, code = np.unique(code, return_inverse=True)
-            span = len(code)
-        code, span = code * (high - low + 1) + (key - low), span * (high - low + 1)
+        low, values = int(key.min()), int(key.max()) - int(key.min()) + 1
+        if span * values > _MOST_CODES:
+            (_, code), (_, key) = (np.unique(part, return_inverse=True) for part in (code, key))
+            low, values, span = 0, len(key), len(code)
+        code, span = code * values + (key - low), span * values
     return code
