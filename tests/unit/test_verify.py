@@ -21,7 +21,7 @@ from planner.milp.model import Termination
 from planner.problems import planning_problem, reduced
 
 SCENARIOS = resources.shipped("scenarios")
-SEARCH = "search={roles: [mixed], tp: [1, 2, 4], pp: 1, mean_running: [9, 20, 40], max_num_batched_tokens: [512, 2048]}"
+SEARCH = "search={roles: [mixed], tp: [1, 2, 4], pp: 1, mean_running: [9, 36, 44], max_num_batched_tokens: [512, 2048]}"
 BEST = 1e-9
 
 
