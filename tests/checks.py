@@ -19,7 +19,7 @@ CHECKS = (
     ("types", "mypy", [PYTHON, "-m", "mypy"]),
     ("imports", "importlinter", [PYTHON, "-c", "from importlinter.cli import lint_imports_command as run; run()"]),
     ("wheel", "hatchling", [PYTHON, "tests/packaging/smoke.py"]),
-    ("tests", "xdist", [PYTHON, "-m", "pytest", "-n", "auto"]),
+    ("tests", "xdist", [PYTHON, "-m", "pytest", "-n", "auto", "--dist", "loadfile"]),
 )
 
 

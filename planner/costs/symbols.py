@@ -115,10 +115,10 @@ ffn_weight_bytes = _precision(
 )
 expert_weight_bytes = _precision("expert_weight_bytes", "s_e", "byte", "bytes of one expert weight")
 attention_narrow = _precision(
-    "attention_narrow", "n_a", "1", "share of attention projections whose activations a kernel of its own narrows"
+    "attention_narrow", "n_a", "1", "1 where kernels of their own narrow what attention projections take, 0.5 for half"
 )
-ffn_narrow = _precision("ffn_narrow", "n_f", "1", "that share of dense feed-forward products")
-experts_narrow = _precision("experts_narrow", "n_e", "1", "that share of the experts' products")
+ffn_narrow = _precision("ffn_narrow", "n_f", "1", "1 where they narrow what dense feed-forward products take, likewise")
+experts_narrow = _precision("experts_narrow", "n_e", "1", "1 where they narrow what experts' products take, likewise")
 kv_bytes = _precision("kv_bytes", "s_{kv}", "byte", "bytes of one cached key or value")
 index_bytes = _precision("index_bytes", "s_i", "byte", "bytes of one cached indexer key value, scale included")
 state_bytes = _precision("state_bytes", r"s_{\Delta}", "byte", "bytes of one value of a linear-attention state")

