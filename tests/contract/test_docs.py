@@ -81,7 +81,7 @@ def test_documented_commands_print_what_is_shown(page, workplace, request):
             written += [f"$ {command}", *printed.rstrip("\n").splitlines()]
             if not matches(shown, printed):
                 wrong.append(f"{command}\nprinted:\n{printed}")
-        if request.config.getoption("--update-docs") and "…" not in block:
+        if request.config.getoption("--update-docs") and "…" not in block.splitlines():
             text = text.replace(block, "\n".join(line.rstrip() for line in written) + "\n")
     if request.config.getoption("--update-docs"):
         page.write_text(text, encoding="utf-8")
