@@ -29,6 +29,7 @@ _SHOWN = {"count": ",.0f", "percent": ".1%", "general": ".4g"}
 _INK, _LINE, _HEAD, _YELLOW = "#1F3864", "#BFBFBF", "#DCE6F1", "#FFF7CC"
 _NARROWEST, _WIDEST = 9, 48
 _LINE_HEIGHT, _PAGE_WIDTH = 13.5, 170  # points; characters of a page that can still be read
+_SPACE = 3  # points above and below the lines of a row
 _CHART_WIDTH, _CHART_HEIGHT, _CHART_ROWS, _CHART_COLUMNS = 620, 340, 18, 10
 _A4 = 9
 _WHEN = datetime(2000, 1, 1, tzinfo=UTC).replace(tzinfo=None)  # the same plan gives the same bytes
@@ -80,7 +81,7 @@ def _write(page: Any, sheet: Sheet, formats: Formats) -> None:
     widths = _widths(sheet.tables)
     for table in sheet.tables:
         _write_table(page, table, formats)
-        page.set_row(table.first - 1, _LINE_HEIGHT * _lines(table, widths))
+        page.set_row(table.first - 1, _SPACE + _LINE_HEIGHT * _lines(table, widths))
     for column, width in enumerate(widths):
         page.set_column(column, column, width)
     head = sheet.tables[0].first
@@ -113,7 +114,8 @@ def _write_table(page: Any, table: Table, formats: Formats) -> None:
     page.write_string(table.top + 1, 0, table.note, formats(italic=True, font_color="#595959"))
     for number, column in enumerate(table.columns):
         align = "left" if column.style == "text" else "right"
-        look = formats(bold=True, bg_color=_HEAD, bottom=1, text_wrap=True, align=align)
+        inset = {"indent": 1} if align == "left" else {}
+        look = formats(bold=True, bg_color=_HEAD, bottom=1, text_wrap=True, align=align, **inset)
         page.write_string(table.first - 1, number, _head(column), look)
     for row, (item, cells) in enumerate(zip(table.items, table.cells, strict=True), start=table.first):
         for number, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
@@ -134,7 +136,7 @@ def _head(column: Column) -> str:
 
 def _look(formats: Formats, style: str, *, editable: bool) -> Any:
     yours: Mapping[str, object] = {"bg_color": _YELLOW, "font_color": "#0000C0"} if editable else {}
-    align = {} if style == "text" else {"align": "right"}
+    align = {"indent": 1} if style == "text" else {"align": "right"}
     return formats(num_format=_NUMBERS[style], bottom=4, bottom_color=_LINE, **align, **yours)
 
 
@@ -168,7 +170,7 @@ def _widths(tables: Sequence[Table]) -> list[int]:
                 for item, cells in zip(table.items, table.cells, strict=True)
             ]
             longest = max(len(text) for text in (f"[{column.unit}]", *column.title.split(), *shown))
-            widths[number] = max(widths[number], min(longest + 2, _WIDEST))
+            widths[number] = max(widths[number], min(longest + 3, _WIDEST))
     return widths
 
 

@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import formulas
@@ -160,11 +162,45 @@ def test_no_number_stands_where_a_formula_belongs(name, known, written):
                 )
 
 
+def by_formulas(path):
+    """Calculate a workbook in Python; return a function of sheet, row and column."""
+    found = {}
+    for key, ranges in formulas.ExcelModel().loads(str(path)).finish().calculate().items():
+        if isinstance(ranges, formulas.ranges.Ranges) and ranges.value.size == 1:
+            found[str(key).upper()] = ranges.value[0, 0]
+    return lambda sheet, row, column: found.get(
+        f"'[{path.name.upper()}]{sheet.upper()}'!{openpyxl.utils.get_column_letter(column + 1)}{row + 1}"
+    )
+
+
+def by_libreoffice(path):
+    """Calculate a workbook in LibreOffice; return a function of sheet, row and column."""
+    folder = path.parent / "calculated"
+    command = ["soffice", f"-env:UserInstallation={(path.parent / 'profile').as_uri()}", "--headless"]
+    command += ["--convert-to", "xlsx", "--outdir", str(folder), str(path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=180)
+    book = openpyxl.load_workbook(folder / path.name, data_only=True)
+
+    def value(sheet, row, column):
+        found = book[sheet].cell(row + 1, column + 1).value
+        return "" if found is None else found
+
+    return value
+
+
+PROGRAMS = {
+    "formulas": by_formulas,
+    "libreoffice": pytest.param(
+        by_libreoffice, marks=pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not here")
+    ),
+}
+
+
 class Recalculated:
     """A workbook as another program calculates it from its formulas alone."""
 
-    def __init__(self, path):
-        self._path = path
+    def __init__(self, path, calculate=by_formulas):
+        self._path, self._calculate = path, calculate
 
     def value(self, changes=()):
         """Return a function of sheet, row and column, after changes by such places."""
@@ -173,20 +209,19 @@ class Recalculated:
             book[sheet].cell(row + 1, column + 1).value = changed
         path = self._path.with_name("changed.xlsx")
         book.save(path)  # without cached values
-        found = {}
-        for key, ranges in formulas.ExcelModel().loads(str(path)).finish().calculate().items():
-            if isinstance(ranges, formulas.ranges.Ranges) and ranges.value.size == 1:
-                found[str(key).upper()] = ranges.value[0, 0]
-        return lambda sheet, row, column: found.get(
-            f"'[CHANGED.XLSX]{sheet.upper()}'!{openpyxl.utils.get_column_letter(column + 1)}{row + 1}"
-        )
+        return self._calculate(path)
+
+
+@pytest.fixture(scope="module", params=PROGRAMS.values(), ids=PROGRAMS)
+def program(request):
+    return request.param
 
 
 @pytest.fixture(scope="module", params=RECALCULATED)
-def recalculated(request, known, written, tmp_path_factory):
+def recalculated(request, program, known, written, tmp_path_factory):
     path = tmp_path_factory.mktemp("book") / "plan.xlsx"
     path.write_bytes(written(request.param))
-    return *known(request.param), Recalculated(path)
+    return *known(request.param), Recalculated(path, program)
 
 
 def test_another_program_calculates_the_cached_values(recalculated):
