@@ -136,7 +136,7 @@ def _head(column: Column) -> str:
 
 def _look(formats: Formats, style: str, *, editable: bool) -> Any:
     yours: Mapping[str, object] = {"bg_color": _YELLOW, "font_color": "#0000C0"} if editable else {}
-    align = {"indent": 1} if style == "text" else {"align": "right"}
+    align = {"align": "left", "indent": 1} if style == "text" else {"align": "right"}
     return formats(num_format=_NUMBERS[style], bottom=4, bottom_color=_LINE, **align, **yours)
 
 
