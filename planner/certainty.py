@@ -9,11 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from planner.catalog import Case
-from planner.columns.believed import Believed, believed, place_of
+from planner.columns.believed import over_planned, place_of
 from planner.columns.rivals import rivals
 from planner.columns.setting import Setting, settings
 from planner.plan import Certainty, Deployment, Plan
 from planner.posterior import Place, Replica
+from planner.schema.calibration import MEDIAN
 from planner.table import Configuration, Floats
 
 _DRAWS = 4096
@@ -35,7 +36,7 @@ def certainty(case: Case, plan: Plan) -> tuple[Certainty, ...]:
 def _of_deployment(d: Deployment, metric: str, known: Sequence[Setting]) -> Certainty:
     chosen = d.configuration()
     mine = next(setting for setting in known if setting.pool.holds(chosen))
-    corrected = d.requests_per_s * _at_median(mine, believed(mine, chosen)) * np.exp(-_optimism(mine, chosen))
+    corrected = d.requests_per_s * _at_median(mine, chosen) * np.exp(-_optimism(mine, chosen))
     found = Certainty(d.name, None, None, None, float(corrected))
     if d.role != "mixed":
         return found
@@ -76,13 +77,16 @@ def _per_unit(setting: Setting, c: Configuration, rate: float, metric: str) -> f
         each = setting.item.price
     elif metric == "power" and setting.hardware.power:
         each = setting.hardware.power.value
-    return rate * _at_median(setting, believed(setting, c)) / (c.devices * each)
+    return rate * _at_median(setting, c) / (c.devices * each)
 
 
-def _at_median(setting: Setting, belief: Believed) -> float:
+def _at_median(setting: Setting, c: Configuration) -> float:
     """Return the expected rate over the planned one."""
-    quantiles = belief.ttft if setting.role == "prefill" else belief.tpot
-    return 1 / quantiles[1] if quantiles else 1.0
+    replica = setting.believed
+    if replica is None:
+        return 1.0
+    (ttft,), (tpot,) = over_planned(replica, place_of(replica, c), (MEDIAN,))
+    return 1 / (ttft if setting.role == "prefill" else tpot)
 
 
 def _draws(field: Sequence[tuple[Setting, Configuration]]) -> Floats:

@@ -1,5 +1,6 @@
 """How sure the latencies of a configuration are, from what was measured."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,13 +34,21 @@ def believed(setting: Setting, configuration: Configuration) -> Believed:
         return Believed(setting.efficiencies.basis)
     place = place_of(replica, configuration)
     support = replica.support(place)
+    ttft, tpot = over_planned(replica, place, SHARES)
+    return Believed(support.basis, support.outside, replica.share(support), ttft, tpot)
+
+
+def over_planned(
+    replica: Replica, place: Place, shares: Sequence[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return TTFT and TPOT that shares of such deployments do not exceed, over the planned ones."""
     running = np.array([place.concurrency])
     planned = replica.factors(place, running)
-    quantiles = [replica.factors(place, running, share) for share in SHARES]
+    asked = [replica.factors(place, running, share) for share in shares]
     ttft, tpot = (
-        tuple(float(getattr(q, name)[0] / getattr(planned, name)[0]) for q in quantiles) for name in planned._fields
+        tuple(float(getattr(each, name)[0] / getattr(planned, name)[0]) for each in asked) for name in planned._fields
     )
-    return Believed(support.basis, support.outside, replica.share(support), ttft, tpot)
+    return ttft, tpot
 
 
 def place_of(replica: Replica, c: Configuration) -> Place:

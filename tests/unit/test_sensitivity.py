@@ -35,38 +35,36 @@ RANGES = ("hardware.h100.memory.bandwidth=0.7..1.4", "calibration.compute.gemm_b
 ISHIGAMI = (7.0, 0.1)
 
 
+def like_whole_solves(case, parameters, sampler, points):
+    """Return the outcomes of points, each compared with a solve of the changed scenario."""
+    outcomes = []
+    for factors in points:
+        outcome = sampler(factors)
+        plan = pipeline.solve(varied(case, parameters, factors)).plan
+        outcomes.append(outcome)
+        if not plan.deployments:
+            assert outcome.goal is None
+        else:
+            assert outcome.goal == pytest.approx(plan.objective.value, rel=1e-7)
+    return outcomes
+
+
 @pytest.mark.parametrize("settings", [SMALL, LEAST], ids=["most", "least cost"])
 def test_samples_priced_again_are_whole_solves(settings):
     case = load_scenario(QUICKSTART, settings)
     parameters = (*usual(case), *declared(case, ["inventory.h100.price=0.5..2"]))
     sampler = Sampler(case, Ranges(parameters))
     rng = np.random.default_rng(3)
-    seen = set()
-    for factors in rng.uniform([p.low for p in parameters], [p.high for p in parameters], (12, len(parameters))):
-        outcome = sampler(factors)
-        plan = pipeline.solve(varied(case, parameters, factors)).plan
-        seen.add(outcome.keeps)
-        if not plan.deployments:
-            assert outcome.goal is None
-        else:
-            assert outcome.goal == pytest.approx(plan.objective.value, rel=1e-7)
-    assert True in seen
+    points = rng.uniform([p.low for p in parameters], [p.high for p in parameters], (12, len(parameters)))
+    assert True in {outcome.keeps for outcome in like_whole_solves(case, parameters, sampler, points)}
 
 
 def test_samples_of_wide_ranges_are_whole_solves_with_pairs_and_a_fitted_calibration():
     case = load_scenario(QUICKSTART, ["search.pp=[1, 2]"])
     parameters = tuple(p._replace(low=0.5, high=2.0) for p in usual(case))
     sampler = Sampler(case, Ranges(parameters))
-    plans = set()
-    for factors in np.random.default_rng(11).uniform(0.5, 2.0, (6, len(parameters))):
-        outcome = sampler(factors)
-        plan = pipeline.solve(varied(case, parameters, factors)).plan
-        plans.add(outcome.plan)
-        if not plan.deployments:
-            assert outcome.goal is None
-        else:
-            assert outcome.goal == pytest.approx(plan.objective.value, rel=1e-7)
-    assert any("prefill" in plan for plan in plans)
+    points = np.random.default_rng(11).uniform(0.5, 2.0, (6, len(parameters)))
+    assert any("prefill" in outcome.plan for outcome in like_whole_solves(case, parameters, sampler, points))
 
 
 def test_a_plan_that_stays_holds_and_loses_nothing():

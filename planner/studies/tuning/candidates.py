@@ -102,8 +102,7 @@ def _only_workload(case: Case) -> Workload:
 
 def _promising(case: Case, table: ColumnTable) -> ColumnTable:
     """Return the best configurations by the model, at the load it would run each at."""
-    first = [setting.engine.scheduling.policies.value[0] for setting in settings(case)]
-    policies = {setting.pool: POLICIES.index(policy) for setting, policy in zip(settings(case), first, strict=True)}
+    policies = {s.pool: POLICIES.index(s.engine.scheduling.policies.value[0]) for s in settings(case)}
     usual = np.array([policies[pool] for pool in table.pools])[table.pool] if len(table) else table.pool
     plain = table.where(role="mixed") & (table.axes["prefill_policy"] == usual) & (table.axes["overlaps"] == 0)
     plain &= (table.axes["context_parallel"] == 1) & (table.axes["redundant_experts"] == 0)
