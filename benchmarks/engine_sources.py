@@ -209,60 +209,90 @@ def _of_tables(text_: str, sections: Mapping[str, str]) -> dict[str, dict[str, A
 
 
 def trtllm(source: Path) -> dict[str, Any]:
-    """Return what TensorRT-LLM's options file and ``trtllm-serve`` accept, from the references its own tests hold."""
-    usage, stability = source / "tensorrt_llm" / "usage", source / "tests" / "unittest" / "api_stability" / "references"
-    manifest = json.loads((usage / "llm_args_golden_manifest.json").read_text(encoding="utf-8"))["TorchLlmArgs"]
-    commands = yaml_io.load(stability / "trtllm_serve_cli.yaml").data["commands"]
-    programs = {"start": commands["serve"]["options"], "route": commands["disaggregated"]["options"]}
+    """Return what TensorRT-LLM's options file and ``trtllm-serve`` accept, from the references its own tests hold.
+
+    The manifest lists no fields of the load balancer, which a class of the options declares, and no variables.
+    """
+    paths = ["tensorrt_llm/usage/llm_args_golden_manifest.json",
+             "tests/unittest/api_stability/references/trtllm_serve_cli.yaml",
+             "tensorrt_llm/llmapi/llm_args.py", "tensorrt_llm/_torch/modules/linear.py"]  # fmt: skip
+    listed, commands, declared, layers = (source / path for path in paths)
+    manifest = [*json.loads(listed.read_text(encoding="utf-8"))["TorchLlmArgs"], *_of_balancer(declared)]
+    programs = yaml_io.load(commands).data["commands"]
     return {
         "engine": "trtllm",
-        "version": "1.3",
+        "version": "1.3.0rc29",
         "source": {
             "repository": "https://github.com/NVIDIA/TensorRT-LLM",
             "tag": _described(source),
             "licence": "Apache-2.0",
-            "paths": ["tensorrt_llm/usage/llm_args_golden_manifest.json",
-                      "tests/unittest/api_stability/references/trtllm_serve_cli.yaml"],
+            "paths": paths,
         },
         "fields": _nested(manifest),
-        "environment": [],
+        "environment": sorted(
+            set(re.findall(r'os\.environ\.get\(\s*"(TRTLLM_\w+)"', layers.read_text(encoding="utf-8")))
+        ),
         "options": {
             "serve": {e["path"]: _of_manifest(e) for e in manifest} | _roots(manifest),
-            **{name: _of_commands(found) for name, found in programs.items()},
+            "start": _of_commands(programs["serve"]["options"]),
+            "route": _of_commands(programs["disaggregated"]["options"]),
         },
-    }  # fmt: skip
+    }
+
+
+def _of_balancer(declared: Path) -> list[dict[str, Any]]:
+    """Return the fields of the class that balances experts, as the manifest lists those of others."""
+    tree = ast.parse(declared.read_text(encoding="utf-8"))
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "MoeLoadBalancerConfig")
+    fields = [node for node in next(classes).body if isinstance(node, ast.AnnAssign)]
+    return [
+        {"path": f"moe_config.load_balancer.{node.target.id}", "annotation": ast.unparse(node.annotation)}
+        for node in fields
+        if isinstance(node.target, ast.Name) and not node.target.id.startswith("_")
+    ]
 
 
 def _roots(manifest: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the options that are objects: everything before a dot of a path."""
-    names = {entry["path"].rpartition(".")[0] for entry in manifest} - {""}
-    return {name: {"form": "one", "type": "json"} for name in sorted(names)}
+    return {name: {"form": "one", "type": "json"} for name in sorted(_nested(manifest))}
 
 
 def _nested(manifest: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    fields: dict[str, list[str]] = {}
-    for entry in manifest:
-        of, _, name = entry["path"].rpartition(".")
-        if of:
-            fields.setdefault(of, []).append(name)
-    return fields
+    """Return the fields of each object, those that are objects themselves among them."""
+    fields: dict[str, set[str]] = {}
+    for path in (entry["path"] for entry in manifest):
+        while "." in path:
+            of, _, name = path.rpartition(".")
+            fields.setdefault(of, set()).add(name)
+            path = of
+    return {of: sorted(names) for of, names in sorted(fields.items())}
 
 
 def _of_manifest(entry: Mapping[str, Any]) -> dict[str, Any]:
-    kind, text = "str", entry["annotation"]
-    for name in ("bool", "float", "int"):
-        kind = name if f"'{name}'" in text or f"[{name}" in text else kind
-    found = {"form": "many" if "List" in text else "one", "type": kind}
-    return found | ({"choices": sorted(entry["allowed_values"])} if entry["allowed_values"] else {})
+    """Return an option's form, type and legal values from how it is annotated."""
+    text = re.sub(r"Literal\[[^]]*\]", "Literal", entry["annotation"])
+    kinds = set(re.findall(r"\b(?:bool|float|int|str|Dict|Literal)\b", text))
+    many = re.search(r"\b(?:List|Set)\[", text) and "Dict" not in kinds
+    kind = "str" if kinds <= {"str", "Literal"} else kinds.pop() if len(kinds) == 1 else "any"
+    kind = "json" if "Dict" in kinds else "float" if kinds == {"float", "int"} else kind
+    choices = {"choices": sorted(entry["allowed_values"])} if kind == "str" and entry.get("allowed_values") else {}
+    return {"form": "many" if many else "one", "type": kind} | choices
 
 
 def _of_commands(options_: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return a command's options by each of their flags; one that takes no value can be turned off by another."""
     found: dict[str, dict[str, Any]] = {}
     for entry in options_.values():
         kind = entry["type"] if entry["type"] in ("int", "float") else "str"
-        form = {"form": "switch"} if entry["is_flag"] else {"form": "one", "type": kind}
+        choices = re.findall(r"'([^']+)'", entry["type"])
+        one = {"form": "one", "type": kind} | ({"choices": sorted(choices)} if choices else {})
+        form = ({"form": "switch"} if entry["is_flag"] else one) | _of_status(entry)
         found |= {flag[2:]: form for flag in entry["flags"] if flag.startswith("--")}
     return dict(sorted(found.items()))
+
+
+def _of_status(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {"deprecated": True} if entry["status"] == "deprecated" else {}
 
 
 def _described(source: Path) -> str:

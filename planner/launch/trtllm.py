@@ -63,7 +63,7 @@ def settings(d: Deployment, facts: Facts) -> Options:
         options["cache_transceiver_config"] = {"backend": "NIXL"}
     if d.redundant_experts:
         slots = facts.models[d.model].experts + d.redundant_experts
-        return {**checked("trtllm", "serve", options), "moe_config": {"load_balancer": {"num_slots": slots}}}
+        options["moe_config"] = {"load_balancer": {"num_slots": slots}}
     return checked("trtllm", "serve", options)
 
 

@@ -49,45 +49,100 @@ def test_options_of_a_parser(parsers, arguments, expected):
     assert parsers.options(parser) == {"some-option": expected}
 
 
+MANIFEST = [
+    {"path": "max_batch_size", "annotation": "Optional[int]", "allowed_values": []},
+    {"path": "enable_attention_dp", "annotation": "<class 'bool'>", "allowed_values": []},
+    {"path": "kv_cache_config.dtype", "annotation": "<class 'str'>", "allowed_values": ["fp8", "auto"]},
+    {"path": "kv_cache_config.pool_ratio", "annotation": "Optional[List[float]]", "allowed_values": []},
+    {"path": "kv_cache_config.events.publisher", "annotation": "Literal['zmq']", "allowed_values": ["zmq"]},
+    {"path": "cuda_graph_config.sizes", "annotation": "Optional[List[Annotated[int, Gt(gt=0)]]]", "allowed_values": []},
+    {"path": "topr", "annotation": "Union[int, float, NoneType]", "allowed_values": []},
+    {"path": "second_manager", "annotation": "Union[bool, Literal['auto']]", "allowed_values": ["auto"]},
+]
+COMMAND = {
+    "port": {"type": "int", "is_flag": False, "status": "beta", "flags": ["--port", "-p"]},
+    "tensor_parallel_size": {
+        "type": "int", "is_flag": False, "status": "beta", "flags": ["--tensor_parallel_size", "--tp_size"],
+    },
+    "backend": {
+        "type": "Choice(['pytorch', '_autodeploy'])", "is_flag": False, "status": "deprecated", "flags": ["--backend"],
+    },
+    "grpc": {"type": "bool", "is_flag": True, "status": "prototype", "flags": ["--grpc"]},
+}  # fmt: skip
+DECLARED = """
+class MoeLoadBalancerConfig(StrictBaseModel):
+    num_slots: Optional[int] = None
+    initial: Optional[Dict[int, List[int]]] = Field(default=None)
+    _ep_rank: Optional[int] = PrivateAttr(default=None)
+"""
+READS = """
+fused = os.environ.get(
+    "TRTLLM_FUSED", "0") == "1"
+other = os.environ.get("PATH")
+"""
+
+
 def test_references_of_tensorrt_llm(definitions, tmp_path):
-    manifest = {
-        "TorchLlmArgs": [
-            {"path": "max_batch_size", "annotation": "Optional[int]", "allowed_values": []},
-            {"path": "enable_attention_dp", "annotation": "<class 'bool'>", "allowed_values": []},
-            {"path": "kv_cache_config.dtype", "annotation": "<class 'str'>", "allowed_values": ["fp8", "auto"]},
-            {"path": "cuda_graph_config.batch_sizes", "annotation": "Optional[List[int]]", "allowed_values": []},
-        ]
+    package, references = tmp_path / "tensorrt_llm", tmp_path / "tests" / "unittest" / "api_stability" / "references"
+    files = {
+        package / "usage" / "llm_args_golden_manifest.json": json.dumps({"TorchLlmArgs": MANIFEST}),
+        package / "llmapi" / "llm_args.py": DECLARED,
+        package / "_torch" / "modules" / "linear.py": READS,
+        references / "trtllm_serve_cli.yaml": json.dumps(
+            {"commands": {"serve": {"options": COMMAND}, "disaggregated": {"options": {"port": COMMAND["port"]}}}}
+        ),
     }
-    usage = tmp_path / "tensorrt_llm" / "usage"
-    references = tmp_path / "tests" / "unittest" / "api_stability" / "references"
-    usage.mkdir(parents=True)
-    references.mkdir(parents=True)
-    (usage / "llm_args_golden_manifest.json").write_text(json.dumps(manifest))
-    options = {"port": {"type": "int", "is_flag": False, "flags": ["--port"]}}
-    commands = {"serve": {"options": options}, "disaggregated": {"options": options}}
-    (references / "trtllm_serve_cli.yaml").write_text(json.dumps({"commands": commands}))
+    for path, text in files.items():
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
     for words in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "a"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     read = definitions.trtllm(tmp_path)
-    assert read["fields"] == {"kv_cache_config": ["dtype"], "cuda_graph_config": ["batch_sizes"]}
-    assert read["options"]["start"] == {"port": {"form": "one", "type": "int"}}
-    serve = read["options"]["serve"]
-    assert serve["max_batch_size"] == {"form": "one", "type": "int"}
-    assert serve["enable_attention_dp"] == {"form": "one", "type": "bool"}
-    assert serve["kv_cache_config.dtype"]["choices"] == ["auto", "fp8"]
-    assert serve["cuda_graph_config.batch_sizes"] == {"form": "many", "type": "int"}
-    assert serve["kv_cache_config"] == {"form": "one", "type": "json"}
+    assert read["fields"] == {
+        "cuda_graph_config": ["sizes"],
+        "kv_cache_config": ["dtype", "events", "pool_ratio"],
+        "kv_cache_config.events": ["publisher"],
+        "moe_config": ["load_balancer"],
+        "moe_config.load_balancer": ["initial", "num_slots"],
+    }
+    assert read["environment"] == ["TRTLLM_FUSED"]
+    whole, text_, objects = ({"form": "one", "type": kind} for kind in ("int", "str", "json"))
+    assert read["options"]["route"] == {"port": whole}
+    assert read["options"]["start"] == {
+        "backend": text_ | {"choices": ["_autodeploy", "pytorch"], "deprecated": True},
+        "grpc": {"form": "switch"},
+        "port": whole,
+        "tensor_parallel_size": whole,
+        "tp_size": whole,
+    }
+    assert read["options"]["serve"] == {
+        "max_batch_size": whole,
+        "enable_attention_dp": {"form": "one", "type": "bool"},
+        "kv_cache_config": objects,
+        "kv_cache_config.dtype": text_ | {"choices": ["auto", "fp8"]},
+        "kv_cache_config.pool_ratio": {"form": "many", "type": "float"},
+        "kv_cache_config.events": objects,
+        "kv_cache_config.events.publisher": text_ | {"choices": ["zmq"]},
+        "cuda_graph_config": objects,
+        "cuda_graph_config.sizes": {"form": "many", "type": "int"},
+        "topr": {"form": "one", "type": "float"},
+        "second_manager": {"form": "one", "type": "any"},
+        "moe_config": objects,
+        "moe_config.load_balancer": objects,
+        "moe_config.load_balancer.initial": objects,
+        "moe_config.load_balancer.num_slots": whole,
+    }
     assert json.loads(definitions.text(read)) == read
 
 
-def test_the_shipped_part_of_tensorrt_llm_has_the_form_that_the_reader_writes(definitions):
-    """It was written from what was read of two files, not by the reader: the same keys and kinds of values."""
+def test_a_check_minds_what_an_engine_says_and_not_where_it_was_read(definitions):
     shipped = json.loads((definitions.FOLDER / "trtllm.json").read_text())
-    assert set(shipped["options"]) == {"serve", "start", "route"}
-    for found in shipped["options"].values():
-        for option in found.values():
-            assert option["form"] in ("one", "many", "switch")
-            assert set(option) <= {"form", "type", "choices"}
+    assert definitions.said(shipped) == definitions.said(shipped | {"source": {"tag": "another"}})
+    assert definitions.said(shipped) != definitions.said(shipped | {"version": "another"})
+
+
+def test_every_field_of_tensorrt_llm_has_an_option_of_its_own(definitions):
+    shipped = json.loads((definitions.FOLDER / "trtllm.json").read_text())
     named = {f"{root}.{field}" for root, fields in shipped["fields"].items() for field in fields}
     assert named == {name for name in shipped["options"]["serve"] if "." in name}
 
