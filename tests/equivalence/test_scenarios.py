@@ -46,8 +46,9 @@ def overrides(draw):
         "max_num_seqs": draw(st.sampled_from(((8, 24, 64, 128), (16, 40, 56, 100, 256), (64,)))),
         "max_num_batched_tokens": draw(st.sets(st.sampled_from((512, 4096)), min_size=1, max_size=1)),
     }
-    inventory = {"h100": {"hardware": "h100-sxm", "devices": draw(st.integers(1, 12)), "price": "2.50 USD/h"}}
-    if inventory["h100"]["devices"] <= 6 and draw(st.booleans()):
+    devices = draw(st.sampled_from((8, 4, 1, 2, 6, 11, 12)))  # many first: draws lean to the first, and one suits little
+    inventory = {"h100": {"hardware": "h100-sxm", "devices": devices, "price": "2.50 USD/h"}}
+    if devices <= 6 and draw(st.booleans()):
         inventory["more"] = {"hardware": "h100-sxm", "devices": draw(st.integers(1, 4)), "price": "3 USD/h"}
     demand = draw(st.sampled_from(("max", "rate", "concurrency")))
     goals = {
@@ -57,8 +58,8 @@ def overrides(draw):
     }[demand]
     requests = {
         "max": "max",
-        "rate": f"{draw(st.integers(1, 40))} /s",
-        "concurrency": f"{{concurrency: {draw(st.integers(1, 200))}}}",
+        "rate": f"{draw(st.integers(1, 20))} /s",
+        "concurrency": f"{{concurrency: {draw(st.integers(1, 100))}}}",
     }[demand]
     return [
         "models.chat.architecture=" + draw(st.sampled_from(("Qwen3-32B", "Llama-3.1-8B", "Qwen3-30B-A3B"))),
@@ -71,8 +72,8 @@ def overrides(draw):
         f"inventory={inventory}",
         f"workloads.chat.requests={requests}",
         f"workloads.chat.input_tokens={draw(st.sampled_from((200, 2000)))} token",
-        f"workloads.chat.slo.ttft={draw(st.sampled_from((100, 400, 2000)))} ms",
-        f"workloads.chat.slo.tpot={draw(st.sampled_from((12, 25, 60)))} ms",
+        f"workloads.chat.slo.ttft={draw(st.sampled_from((100, 500, 3000)))} ms",
+        f"workloads.chat.slo.tpot={draw(st.sampled_from((12, 40, 80)))} ms",
         f"objective={draw(st.sampled_from(goals))}",
     ]
 
