@@ -9,6 +9,7 @@ from planner.columns import conditions
 from planner.columns.conditions import Values as Values
 from planner.columns.setting import Setting
 from planner.columns.values import at_least
+from planner.recent import Recent
 from planner.schema.base import Sourced
 from planner.schema.engine import Applies, Conditions, Engine, Restriction
 
@@ -115,11 +116,21 @@ ENGINE_RULES: dict[str, LegalityRule] = {
 }
 
 
+_Read = tuple[tuple[Conditions | None, LegalityRule], ...]
+_READ: Recent[tuple[Engine, _Read]] = Recent(16)  # with the engine that the key stands for
+
+
 def engine_rules(setting: Setting) -> tuple[LegalityRule, ...]:
     """Return the rules of the setting's engine that hold for its version and may concern its model, device and role."""
     engine, version = setting.engine, setting.engine_version
+    _, read = _READ.of((id(engine), version), lambda: (engine, _rules(engine, version)))
+    return tuple(rule for when, rule in read if when is None or conditions.may_hold(when, setting))
+
+
+def _rules(engine: Engine, version: str) -> _Read:
+    """Return the rules of an engine's version, each with what must hold of a setting that it concerns."""
     named = (ENGINE_RULES[rule.rule]._replace(sources=rule.source) for rule in engine.rules if holds(rule, version))
-    return (*named, *(_read(r) for r in restrictions(engine, version) if conditions.may_hold(r.when, setting)))
+    return (*((None, rule) for rule in named), *((r.when, _read(r)) for r in restrictions(engine, version)))
 
 
 def restrictions(engine: Engine, version: str) -> tuple[Restriction, ...]:

@@ -3,12 +3,14 @@
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from planner.launch.facts import Facts
-from planner.launch.found import Found
-from planner.plan import Plan
 from planner.registry import by_name
+
+if TYPE_CHECKING:  # heavy, and read of most formats only when they are asked for
+    from planner.launch.facts import Facts
+    from planner.launch.found import Found
+    from planner.plan import Plan
 
 Files = Mapping[str, str | bytes]
 
@@ -16,14 +18,14 @@ Files = Mapping[str, str | bytes]
 class Module(Protocol):
     """What the module of a format has."""
 
-    def files(self, plan: Plan, facts: Facts) -> Files:
+    def files(self, plan: "Plan", facts: "Facts") -> Files:
         """Return everything that is written, by path."""
 
 
 class Reader(Module, Protocol):
     """What the module of a format has whose files are read back."""
 
-    def read(self, written: Files, plan: Plan, facts: Facts) -> Mapping[str, Found]:
+    def read(self, written: Files, plan: "Plan", facts: "Facts") -> Mapping[str, "Found"]:
         """Return the deployments that files say, by name."""
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from planner.posterior.joint import Joint, of_spreads
 from planner.posterior.place import COLUMNS, Place
 from planner.posterior.process import UNKNOWN, Inputs, Kernel, MeanAlike, Process, Spread, SpreadAlike, mean, mean_alike
-from planner.posterior.recent import Recent
+from planner.recent import Recent
 from planner.schema.calibration import LEVELS, LOADS, MEDIAN, Basis, Calibration, Interval, ProcessKernel, Quantiles
 from planner.table import Floats, Ints
 

@@ -10,8 +10,8 @@ from planner.posterior.fields import FIELDS, from_scale, to_scale, values_of, wi
 from planner.posterior.joint import Joint
 from planner.posterior.measured import LATENCIES, Measured
 from planner.posterior.place import Place
-from planner.posterior.recent import Recent
 from planner.posterior.replica import Replica
+from planner.recent import Recent
 from planner.schema.calibration import Basis, Calibration, Group, Interval
 from planner.schema.efficiency import Efficiencies
 from planner.table import Floats, Ints

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.posterior.recent import Recent
+from planner.recent import Recent
 from planner.table import Floats, Ints
 
 _ROOTS = 2  # levels that all others refine: rows that share none of these share nothing

@@ -46,7 +46,7 @@ def overrides(draw):
         "max_num_seqs": draw(st.sampled_from(((8, 24, 64, 128), (16, 40, 56, 100, 256), (64,)))),
         "max_num_batched_tokens": draw(st.sets(st.sampled_from((512, 4096)), min_size=1, max_size=1)),
     }
-    devices = draw(st.sampled_from((8, 4, 1, 2, 6, 11, 12)))  # many first: draws lean to the first, and one suits little
+    devices = draw(st.sampled_from((8, 4, 1, 2, 6, 11, 12)))  # draws lean to the first
     inventory = {"h100": {"hardware": "h100-sxm", "devices": devices, "price": "2.50 USD/h"}}
     if devices <= 6 and draw(st.booleans()):
         inventory["more"] = {"hardware": "h100-sxm", "devices": draw(st.integers(1, 4)), "price": "3 USD/h"}

@@ -68,7 +68,8 @@ def _irreducible(
             return ()
         if len(among) == 1:
             return tuple(among)
-        first, last = among[: len(among) // 2], among[len(among) // 2 :]
+        half = (len(among) + 1) // 2
+        first, last = among[:half], among[half:]
         needed = members([*kept, *last], first, more=True)
         return (*needed, *members([*kept, *needed], last, more=bool(needed)))
 

@@ -21,6 +21,7 @@ from planner.solvers import solver as solver_named
 from planner.table import ColumnTable
 
 _ANY = Demand.model_construct(kind="max", value=0.0)
+_FEW = 30  # variables, up to which branching at once is quicker than to look for points by other means first
 
 
 class Feasibility:
@@ -73,14 +74,18 @@ class Feasibility:
         for metric, most in problem.limits.items():
             able &= kept.figures["devices"] * each[metric] <= most
         kept = kept.take(np.nonzero(able)[0])
-        return problem._replace(table=kept) if all(kept.where(workload=name).any() for name in workloads) else None
+        return problem._replace(table=kept) if _serves_all(case, kept) else None
 
     def again(self, case: AnyCase) -> bool:
         """Tell the same by pricing everything within the limits of the case, as a search for the best plan does."""
         if not isinstance(case, Case):
             return self(case)
-        problem = planning_problem(case, pipeline.search(case))
-        return self._found(case, reduced(case, problem._replace(goals=[])))
+        problem = planning_problem(case, pipeline.search(case))._replace(goals=[])
+        mixed = problem.table.take(np.nonzero(problem.table.where(role="mixed"))[0])
+        alone = problem._replace(table=mixed)
+        if _serves_all(case, mixed) and self._found(case, alone._replace(table=best_of_size(alone))):
+            return True
+        return self._found(case, reduced(case, problem))
 
     def _table(self, setting: Setting) -> ColumnTable:
         free = _without_limits(setting)
@@ -102,9 +107,15 @@ class Feasibility:
         milp = FORMULATIONS["serving"].build(small).milp
         anything = Objective("anything", "minimize", np.zeros(len(milp.variables)), "1")
         options = case.scenario.solver
-        result = solver_named(options.name).solve(milp.with_objective(anything), options.time_limit, 0.0)
+        solver = solver_named(options.name, small=len(milp.variables) <= _FEW)
+        result = solver.solve(milp.with_objective(anything), options.time_limit, 0.0)
         self.undecided += result.point is None and result.termination.reason == "stopped"
         return result.point is not None
+
+
+def _serves_all(case: Case, table: ColumnTable) -> bool:
+    """Tell whether every workload has a column."""
+    return all(table.where(workload=name).any() for name in case.scenario.workloads)
 
 
 def _without_limits(setting: Setting) -> Setting:
