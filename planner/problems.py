@@ -9,7 +9,7 @@ import numpy as np
 from planner.catalog import Case
 from planner.columns.pairs import Needs, routes_of
 from planner.columns.prune import prune
-from planner.columns.setting import settings
+from planner.columns.setting import Setting, settings
 from planner.decode import stocks
 from planner.levels import STEP, level
 from planner.plan import LATENCIES
@@ -59,14 +59,15 @@ def plan_limits(scenario: Scenario) -> dict[str, float]:
     return {name: float(most) for name, most in asked.items() if most is not None}
 
 
-def reduced(case: Case, problem: PlanningProblem) -> PlanningProblem:
+def reduced(case: Case, problem: PlanningProblem, priced: Sequence[Setting] = ()) -> PlanningProblem:
     """Return the problem over the columns that an optimal plan may need, with the pairs among them.
 
+    ``priced``: the settings its columns were priced in, those of the case where not given.
     Where a goal reads latencies, those are the columns that a plan may need under any limit of them: of every step that
     they count in (``levels.level``), the columns and pairs of the problem with that limit.
     """
     limited = any(workload.slo.ttft is not None for workload in case.scenario.workloads.values())
-    every = settings(case)
+    every = priced or settings(case)
     return reduced_by(problem, lambda table, needs, most: routes_of(every, table, needs, most), ttft_limited=limited)
 
 

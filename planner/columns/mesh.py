@@ -135,13 +135,20 @@ def whole_load(axes: Axes) -> dict[str, Floats]:
     return {**axes, "mean_running": axes["mean_running"] * axes["attention_dp"]}
 
 
-def evaluated(context: Context, axes: Axes, place: Ints, applied: Sequence[LegalityRule] | None = None) -> Part:
+def evaluated(
+    context: Context,
+    axes: Axes,
+    place: Ints,
+    applied: Sequence[LegalityRule] | None = None,
+    found: Mapping[str, Floats] | None = None,
+) -> Part:
     """Evaluate configurations given as axes that broadcast together; ``place`` of each in the grid, of that shape.
 
-    ``applied``: the rules to check, those of the setting that are not structural where not given.
+    ``applied``: the rules to check, those of the setting that are not structural where not given. ``found``: figures of
+    ``costed(context, axes)``, computed where not given.
     """
     setting = context.setting
-    values = values_of(context, axes)
+    values = values_of(context, axes, found)
     applied = by_load(setting) if applied is None else applied
     reason, _ = first_broken(setting, values, applied)
     counts = np.bincount(reason.ravel(), minlength=len(applied) + 1).tolist()
@@ -213,18 +220,26 @@ def taken(values: Mapping[str, Floats], wanted: NDArray[np.bool_], meets: NDArra
     )
 
 
-def values_of(context: Context, axes: Axes) -> dict[str, Floats]:
+def costed(role: str, budgets: Floats, axes: Axes) -> dict[str, Floats]:
+    """Return the axes as the costs have them: the load of a whole replica.
+
+    A decode replica that must compute a cache again does so with the smallest of the token ``budgets``.
+    """
+    if role == "decode":
+        axes = {**axes, "max_num_batched_tokens": np.full((1,) * axes["tp"].ndim, budgets[0])}
+    return whole_load(axes)
+
+
+def values_of(context: Context, axes: Axes, found: Mapping[str, Floats] | None = None) -> dict[str, Floats]:
     """Return axes, figures, and what follows from both.
 
     In a mesh max_num_seqs is the smallest allowed value that suffices, and the token budget of a
-    decode replica the smallest that covers it; configurations given one by one state both. A decode replica that must
-    compute a cache again does so with the smallest budget searched.
+    decode replica the smallest that covers it; configurations given one by one state both. ``found``: figures of
+    ``costed``, computed where not given.
     """
     setting, mesh = context.setting, context.mesh
-    costed = {**axes}
-    if setting.role == "decode":
-        costed["max_num_batched_tokens"] = np.full((1,) * axes["tp"].ndim, context.budgets[0])
-    found = figures(setting, whole_load(costed))
+    if found is None:
+        found = figures(setting, costed(setting.role, context.budgets, axes))
     given = _smallest(context.allowed, found["slots_needed"]) if mesh else context.allowed
     stated = dict(axes)
     if mesh and setting.role == "decode":

@@ -12,8 +12,9 @@ import numpy as np
 
 from planner.columns.engine_rules import LegalityRule
 from planner.columns.enumerate import setting_table
+from planner.columns.evaluate import figures_of_each
 from planner.columns.grid import encode, searched_values, sequence_limits
-from planner.columns.mesh import Context, Tally, by_load, evaluated
+from planner.columns.mesh import Context, Tally, by_load, costed, evaluated
 from planner.columns.setting import Setting
 from planner.table import AXES, STRUCTURE, ColumnTable, Floats, Ints, codes
 
@@ -132,13 +133,19 @@ def _axes(rows: Floats) -> dict[str, Floats]:
     return {axis: rows[:, k] for k, axis in enumerate(AXES)}
 
 
-def priced_again(setting: Setting, mine: Candidates) -> ColumnTable:
-    """Return the columns among candidates of a setting that are legal and within all limits."""
+def priced_again(settings: Sequence[Setting], mine: Candidates) -> list[ColumnTable]:
+    """Return columns among candidates that are legal and within limits, in each of settings alike but for numbers."""
+    count = len(mine.axes["tp"])
+    if not count:
+        return [Tally(setting, count).table([]) for setting in settings]
+    each = figures_of_each(settings, costed(settings[0].role, mine.budgets, mine.axes))
+    return [_priced(setting, mine, found) for setting, found in zip(settings, each, strict=True)]
+
+
+def _priced(setting: Setting, mine: Candidates, found: Mapping[str, Floats]) -> ColumnTable:
     count = len(mine.axes["tp"])
     tally = Tally(setting, count)
-    if not count:
-        return tally.table([])
     context = Context(setting, mine.allowed, mine.budgets, within_limits=True)
-    part = evaluated(context, mine.axes, np.arange(count), mine.rules)
+    part = evaluated(context, mine.axes, np.arange(count), mine.rules, found)
     tally.add(part)
     return tally.table(part.columns)

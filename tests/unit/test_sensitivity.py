@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from planner import pipeline
 from planner.catalog import load_scenario
 from planner.cli import app
+from planner.columns.evaluate import figures, figures_of_each
+from planner.columns.setting import settings
 from planner.errors import InputError
 from planner.milp.model import Milp, Objective, Row, Variable
 from planner.solvers.highs import relaxation
@@ -22,6 +24,7 @@ from planner.studies.sensitivity.parameters import declared, usual, varied
 from planner.studies.sensitivity.sampler import Sampler
 from planner.studies.sensitivity.space import Ranges
 from planner.studies.sensitivity.sweep import Backend, key_of, sweep
+from planner.table import AXES
 
 QUICKSTART = Path(__file__).parents[2] / "scenarios" / "quickstart.yaml"
 SMALL = [
@@ -49,9 +52,9 @@ def like_whole_solves(case, parameters, sampler, points):
     return outcomes
 
 
-@pytest.mark.parametrize("settings", [SMALL, LEAST], ids=["most", "least cost"])
-def test_samples_priced_again_are_whole_solves(settings):
-    case = load_scenario(QUICKSTART, settings)
+@pytest.mark.parametrize("asked", [SMALL, LEAST], ids=["most", "least cost"])
+def test_samples_priced_again_are_whole_solves(asked):
+    case = load_scenario(QUICKSTART, asked)
     parameters = (*usual(case), *declared(case, ["inventory.h100.price=0.5..2"]))
     sampler = Sampler(case, Ranges(parameters))
     rng = np.random.default_rng(3)
@@ -65,6 +68,34 @@ def test_samples_of_wide_ranges_are_whole_solves_with_pairs_and_a_fitted_calibra
     sampler = Sampler(case, Ranges(parameters))
     points = np.random.default_rng(11).uniform(0.5, 2.0, (6, len(parameters)))
     assert any("prefill" in outcome.plan for outcome in like_whole_solves(case, parameters, sampler, points))
+
+
+def test_a_sample_does_not_depend_on_those_it_is_priced_with():
+    case = load_scenario(QUICKSTART, ["search.pp=[1, 2]"])
+    space = Ranges(usual(case))
+    sampler = Sampler(case, space)
+    points = points_for("morris", space.names, space.ends, 48, seed=3).tolist()  # neighbours share most numbers
+    alone = [sampler(point) for point in points]
+    assert len(set(alone)) > 1
+    assert list(sampler.several(points)) == alone
+    assert list(sampler.several(points[::-1])) == alone[::-1]
+    assert [*sampler.several(points[:3]), *sampler.several(points[3:])] == alone
+
+
+def test_figures_side_by_side_are_those_of_each():
+    case = load_scenario(QUICKSTART)
+    parameters = usual(case)
+    changed = [varied(case, parameters, [factor] * len(parameters)) for factor in (0.7, 1.0, 1.3)]
+    for every in zip(*map(settings, changed), strict=True):
+        axes = {axis: np.array([1.0, 2.0, 4.0]) if axis == "tp" else np.ones(3) for axis in AXES}
+        axes |= {
+            "weight_precision": np.zeros(3),
+            "kv_precision": np.zeros(3),
+            "max_num_batched_tokens": np.full(3, 2048.0),
+        }
+        for setting, found in zip(every, figures_of_each(every, axes), strict=True):
+            for name, value in figures(setting, axes).items():
+                np.testing.assert_allclose(np.broadcast_to(found[name], 3), np.broadcast_to(value, 3), rtol=1e-12)
 
 
 def test_a_plan_that_stays_holds_and_loses_nothing():
@@ -95,10 +126,11 @@ def test_flips_hold_on_both_sides():
         assert kept.objective.value == pytest.approx(base.objective.value)  # the price of the same replicas
 
 
-def ishigami(point):
+def ishigami(points):
     """Ishigami and Homma 1990; its indices are known in closed form."""
     a, b = ISHIGAMI
-    return {"y": math.sin(point[0]) + a * math.sin(point[1]) ** 2 + b * point[2] ** 4 * math.sin(point[0])}
+    for x, y, z in points:
+        yield {"y": math.sin(x) + a * math.sin(y) ** 2 + b * z**4 * math.sin(x)}
 
 
 def test_sobol_indices_of_an_analytic_case(tmp_path):
@@ -132,11 +164,12 @@ class Counting:
     def __init__(self, stop_at=None):
         self.solved, self.stop_at = [], stop_at
 
-    def __call__(self, point):
-        if len(self.solved) == self.stop_at:
-            raise KeyboardInterrupt
-        self.solved.append(tuple(point))
-        return {"sum": sum(point)}
+    def __call__(self, points):
+        for point in points:
+            if len(self.solved) == self.stop_at:
+                raise KeyboardInterrupt
+            self.solved.append(tuple(point))
+            yield {"sum": sum(point)}
 
 
 def test_an_interrupted_sweep_goes_on_and_solves_nothing_twice(tmp_path):
@@ -170,10 +203,14 @@ def test_results_of_another_study_are_not_taken(tmp_path):
         sweep(np.ones((1, 2)), Counting(), "mine", file)
 
 
+def sums(points):
+    return [math.fsum(point) for point in points]
+
+
 def test_several_workers_give_what_one_gives(tmp_path):
     points = np.random.default_rng(0).uniform(size=(70, 3))
-    alone = sweep(points, math.fsum, "mine", None, Backend(workers=1))
-    assert sweep(points, math.fsum, "mine", tmp_path / "study.jsonl", Backend(workers=2)) == alone
+    alone = sweep(points, sums, "mine", None, Backend(workers=1))
+    assert sweep(points, sums, "mine", tmp_path / "study.jsonl", Backend(workers=2)) == alone
     assert len((tmp_path / "study.jsonl").read_text().splitlines()) == 71
 
 

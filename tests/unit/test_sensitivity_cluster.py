@@ -34,10 +34,11 @@ from planner.studies.sensitivity import sensitivity, study, sweep
 scenario, file, solved = map(Path, sys.argv[1:])
 solve = study.Evaluator.__call__
 
-def counted(self, factors):
-    with solved.open("a") as stream:
-        stream.write(sweep.key_of(factors) + chr(10))
-    return solve(self, factors)
+def counted(self, points):
+    for factors, outcome in zip(points, solve(self, points)):
+        with solved.open("a") as stream:
+            stream.write(sweep.key_of(factors) + chr(10))
+        yield outcome
 
 study.Evaluator.__call__ = counted
 sensitivity(load_scenario(scenario, {SMALL}), {RANGES}, {SAMPLES}, file=file)

@@ -7,7 +7,7 @@ matter anywhere between the ends of the ranges.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from planner.columns.enumerate import merged
 from planner.columns.optimistic import best_of_size, every_pair, fastest_of_size
 from planner.columns.pairs import routes_of
 from planner.columns.resample import Candidates, Tables, chosen, priced_again, walked
-from planner.columns.setting import Setting, settings
+from planner.columns.setting import Setting
 from planner.errors import InputError
 from planner.plan import LATENCIES
 from planner.problem import GoalSpec, PlanningProblem
@@ -28,6 +28,7 @@ from planner.studies.sensitivity.few import best_of_few
 from planner.studies.sensitivity.space import Space
 from planner.table import FORMAT_NAMES, POLICIES, STRUCTURE, ColumnTable, Floats, Ints
 
+_ABREAST = 8  # points whose columns are priced side by side
 _DRAWN = 8  # points with every number at one of its ends
 _SAME = 1e-6  # relative difference of goals that counts as none
 _SHORT = 1e-9  # share of a demand that rounding may leave unmet
@@ -106,7 +107,7 @@ class Sampler:
         self.near: tuple[Candidates, ...] = tuple(mine.near for mine in found)
         self.every: tuple[Candidates, ...] = tuple(mine.every for mine in found)
         self.base: Shape = ()
-        base = best(known, *self._problems(known, every))
+        base = best(known, every, *self._problems(known, every, self._near([every])[0]))
         if base is None:
             raise InputError.single(case.scenario.name, "has no plan; `planner infeasible` says what is missing")
         self.base = base[1]
@@ -119,10 +120,20 @@ class Sampler:
 
     def __call__(self, point: Sequence[float]) -> Outcome:
         """Solve at one point."""
-        case, every = self.space.settings(self.case, point)
-        problem, whole = self._problems(case, every)
-        carries, own = self._staying(case, problem)
-        found = best(case, problem, whole, None if own is None else (own, self.base))
+        return next(self.several([point]))
+
+    def several(self, points: Sequence[Sequence[float]]) -> Iterator[Outcome]:
+        """Solve at points one after the other; their columns are priced side by side, a few points at a time."""
+        for start in range(0, len(points), _ABREAST):
+            cases = [self.space.settings(self.case, point) for point in points[start : start + _ABREAST]]
+            near = self._near([every for _, every in cases])
+            for (case, every), mine in zip(cases, near, strict=True):
+                yield self._outcome(case, every, mine)
+
+    def _outcome(self, case: Case, every: Sequence[Setting], near: Sequence[ColumnTable]) -> Outcome:
+        problem, whole = self._problems(case, every, near)
+        carries, own = self._staying(case, every, problem)
+        found = best(case, every, problem, whole, None if own is None else (own, self.base))
         if found is None:
             return Outcome(None, "no plan", keeps=False, holds=False, carries=carries, loses=None)
         goal, shape = found
@@ -151,20 +162,27 @@ class Sampler:
     def _walk(self, point: Sequence[float]) -> Tables:
         return walked(self.space.settings(self.case, point)[1])
 
-    def _problems(self, case: Case, every: Sequence[Setting]) -> tuple[PlanningProblem, Callable[[], PlanningProblem]]:
+    def _near(self, points: Sequence[Sequence[Setting]]) -> list[tuple[ColumnTable, ...]]:
+        """Return, for the settings of each point, what may be fastest of its size."""
+        by_setting = zip(*points, strict=True)
+        tables = [priced_again(settings, mine) for settings, mine in zip(by_setting, self.near, strict=True)]
+        return list(zip(*tables, strict=True))
+
+    def _problems(
+        self, case: Case, every: Sequence[Setting], near: Sequence[ColumnTable]
+    ) -> tuple[PlanningProblem, Callable[[], PlanningProblem]]:
         """Return the problem over what may be fastest of its size, and what returns it over all that may matter."""
-        near = [priced_again(setting, mine) for setting, mine in zip(every, self.near, strict=True)]
 
         def whole() -> PlanningProblem:
             tables = [
-                table if setting.role == "mixed" else priced_again(setting, mine)
+                table if setting.role == "mixed" else priced_again([setting], mine)[0]
                 for setting, table, mine in zip(every, near, self.every, strict=True)
             ]
             return planning_problem(case, merged(tables))
 
         return planning_problem(case, merged(near)), whole
 
-    def _staying(self, case: Case, problem: PlanningProblem) -> tuple[float, float | None]:
+    def _staying(self, case: Case, every: Sequence[Setting], problem: PlanningProblem) -> tuple[float, float | None]:
         """Return what the plan as it stands carries, and its first goal, None where it does not carry its load."""
         table = problem.table
         kinds = [kind for kind, _ in self.base]
@@ -176,7 +194,7 @@ class Sampler:
         if all(kind.role == "mixed" for kind in kinds):
             best = marked.take(_most_of_each(marked, problem._replace(table=marked).value))
             return _fixed(problem._replace(table=best), np.array([n for _, n in self.base], dtype=np.float64))
-        small = reduced(case, problem._replace(table=marked))
+        small = reduced(case, problem._replace(table=marked), every)
         there = [np.nonzero(small.table.marked == number)[0].tolist() for number in range(len(kinds))]
         if not all(there):
             return 0.0, None
@@ -190,6 +208,7 @@ class Sampler:
 
 def best(
     case: Case,
+    every: Sequence[Setting],
     problem: PlanningProblem,
     whole: Callable[[], PlanningProblem],
     known: tuple[float, Shape] | None = None,
@@ -198,6 +217,7 @@ def best(
 
     Args:
         case: a case.
+        every: the settings that its columns are priced in.
         problem: its problem over the columns of the highest rate, at least.
         whole: returns its problem over all columns, of which pairs may need any.
         known: a plan that there is.
@@ -215,10 +235,10 @@ def best(
     if table.where(role="mixed")[used].all():
         return value, _shape(table, replicas)
     there = problem.table.take(fastest_of_size(problem)[used])
-    attained = _solved(case, problem._replace(table=there, routes=routes_of(settings(case), there)))
+    attained = _solved(case, problem._replace(table=there, routes=routes_of(every, there)))
     if attained is not None and abs(value - attained[0]) <= _PROVEN * abs(value):
         return attained
-    return _solved(case, reduced(case, whole()))
+    return _solved(case, reduced(case, whole(), every))
 
 
 def _bound(case: Case, free: PlanningProblem) -> tuple[float, Ints] | None:

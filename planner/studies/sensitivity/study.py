@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,14 +34,14 @@ OnDone = Callable[[int, int], None]
 
 
 class Evaluator:
-    """Solves samples of a study; in another process it is made again there, once."""
+    """Solves points of a study; in another process it is made again there, once."""
 
     def __init__(self, case: Case, space: Space, study: str) -> None:
         self.case, self.space, self.study = case, space, study
 
-    def __call__(self, point: Sequence[float]) -> Result:
-        """Return the outcome at a point."""
-        return _sampler(self)(point)._asdict()
+    def __call__(self, points: Sequence[Sequence[float]]) -> Iterator[Result]:
+        """Yield the outcome at each point."""
+        return (outcome._asdict() for outcome in _sampler(self).several(points))
 
     def __hash__(self) -> int:
         return hash(self.study)

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from planner.errors import InputError
 from planner.table import Floats
 
 Result = Mapping[str, Any]
-Evaluate = Callable[[Sequence[float]], Result]
+Evaluate = Callable[[Sequence[Sequence[float]]], Iterable[Result]]
 _AT_ONCE = 64  # points of a task, at most: what a worker that is lost takes with it
 _TURNS = 8  # tasks of each worker, at least, so that none waits long for the last
 _ANSWERS = "10s"  # within which a scheduler must answer
@@ -49,7 +49,7 @@ def sweep(
 
     Args:
         points: shape (points, parameters); equal ones are solved once.
-        evaluate: solves a point; must be picklable where ``backend`` has several workers.
+        evaluate: solves points one after the other; must be picklable where ``backend`` has several workers.
         study: what is solved, so that a file of another study is not taken for this one's.
         file: where results are appended and looked up; none are kept where not given.
         backend: who solves.
@@ -85,8 +85,7 @@ def _solved(
     most = max(1, min(_AT_ONCE, len(waiting) // (workers * _TURNS)))
     tasks = [waiting[i : i + most] for i in range(0, len(waiting), most)]
     if backend.name == "loky" and (workers == 1 or len(tasks) <= 1):
-        for key, point in waiting:
-            yield key, evaluate(point)
+        yield from _each(evaluate, waiting)
         return
     import joblib
 
@@ -95,8 +94,13 @@ def _solved(
         yield from itertools.chain.from_iterable(run(joblib.delayed(_task)(evaluate, task) for task in tasks))
 
 
+def _each(evaluate: Evaluate, task: Sequence[tuple[str, list[float]]]) -> Iterator[tuple[str, Result]]:
+    results = evaluate([point for _, point in task])
+    return ((key, result) for (key, _), result in zip(task, results, strict=True))
+
+
 def _task(evaluate: Evaluate, task: Sequence[tuple[str, list[float]]]) -> list[tuple[str, Result]]:
-    return [(key, evaluate(point)) for key, point in task]
+    return list(_each(evaluate, task))
 
 
 @contextmanager

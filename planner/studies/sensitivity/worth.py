@@ -42,8 +42,9 @@ class _More(NamedTuple):
 
 def worths(case: Case) -> Iterator[Worth]:
     """Yield what one more of each inventory and limit, and of the load asked for, does to the best first goal."""
-    problem = _problem(case, settings(case))
-    now = best(case, problem, lambda: problem)
+    every = settings(case)
+    problem = _problem(case, every)
+    now = best(case, every, problem, lambda: problem)
     if now is None:
         return
     small = reduced(case, problem._replace(goals=list(problem.goals[:1])))
@@ -61,7 +62,7 @@ def worths(case: Case) -> Iterator[Worth]:
 def searched(case: Case, every: Sequence[Setting]) -> float | None:
     """Return the best first goal of a case in its settings, the whole grid searched; None without a plan."""
     problem = _problem(case, every)
-    found = best(case, problem, lambda: problem)
+    found = best(case, every, problem, lambda: problem)
     return None if found is None else found[0]
 
 
