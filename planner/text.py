@@ -117,3 +117,13 @@ def scaled(value: float, unit: str) -> str:
     """Return a value with a decimal prefix to its unit: ``1.25 Gflop``."""
     size, prefix = next((pair for pair in _PREFIXES if abs(value) >= pair[0]), _PREFIXES[-1])
     return f"{value / size:.4g} {prefix}{unit}"
+
+
+def nearest(basis: str, engine: str, hardware: str) -> str:
+    """Return in words what was measured nearest to a deployment; ``basis`` as plans have it of fitted efficiencies."""
+    return {
+        "deployment": "this deployment was measured",
+        "system+backend": f"{engine} on {hardware} was measured, this deployment was not",
+        "system": f"{hardware} was measured, with other engines",
+        "none": "nothing like it was measured",
+    }[basis]

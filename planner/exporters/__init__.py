@@ -62,7 +62,12 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format("sglang", "SGLang: the same", ("sglang", "sglang-router"), reads=True),
             Format("mindie", "MindIE: mixed replicas within a node", ("mindie", "aiperf"), reads=True),
             Format("dynamo", "Kubernetes: Dynamo's graphs, with vLLM, SGLang or TensorRT-LLM", _DYNAMO, reads=True),
-            Format("trtllm", "TensorRT-LLM: the same, a node for each replica", ("trtllm", "aiperf"), reads=True),
+            Format(
+                "trtllm",
+                "TensorRT-LLM: the same, on several nodes as Slurm jobs",
+                ("trtllm", "aiperf"),
+                reads=True,
+            ),
         )
     )
 )

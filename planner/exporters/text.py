@@ -6,16 +6,10 @@ from planner.plan import AnyDeployment, Deployment, ObjectiveValue, Plan
 from planner.report import Limit, Report
 from planner.schema.calibration import MEDIAN
 from planner.table import RESOURCE_NAMES
-from planner.text import aligned, figure, grouped, kernel, prefill, shows
+from planner.text import aligned, figure, grouped, kernel, nearest, prefill, shows
 
 _GB = 1e9
 _LEFT = ("deployment", "inventory", "bound by")
-_NEAREST = {
-    "deployment": "this deployment was measured",
-    "system+backend": "{d.engine.name} on {d.hardware} was measured, this deployment was not",
-    "system": "{d.hardware} was measured, with other engines",
-    "none": "nothing like it was measured",
-}
 
 
 def report_text(report: Report) -> str:
@@ -232,7 +226,7 @@ def _figures(plan: Plan) -> list[str]:
             lines.append(f"{whose}means at the full rate, from {p.basis} efficiencies, not fitted to silicon")
             continue
         share = "as expected" if p.confidence == MEDIAN else f"such that {p.confidence:.0%} are no slower"
-        lines.append(f"{whose}means at the full rate, {share}; {_NEAREST[p.basis].format(d=d)}")
+        lines.append(f"{whose}means at the full rate, {share}; {nearest(p.basis, d.engine.name, d.hardware)}")
         ranges = (("TTFT", p.ttft_ms_p10, p.ttft_ms_p90), ("TPOT", p.tpot_ms_p10, p.tpot_ms_p90))
         known = [f"{name} {figure(low)} to {figure(high)} ms" for name, low, high in ranges if low and high]
         lines.append(f"four of five: {', '.join(known)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from planner import yaml_io
 from planner.errors import InputError, InternalError
+from planner.launch import slurm
 from planner.launch.benchmark import benchmarks
 from planner.launch.definition import Options, checked_variables, definition, flags, from_flags
 from planner.launch.engine import Engine
@@ -14,7 +15,7 @@ from planner.launch.facts import Facts
 from planner.launch.found import Found
 from planner.launch.front import FRONT_IMAGE, front_conf
 from planner.launch.readme import readme
-from planner.launch.servers import FRONT, Server, Target, address_of, node_name, servers, slug, targets
+from planner.launch.servers import FRONT, Server, Target, address_of, servers, slug, targets
 from planner.launch.vendor import ASCEND_DRIVER, image
 from planner.plan import Deployment, Plan
 
@@ -25,7 +26,9 @@ _RDMA = "/dev/infiniband"
 
 
 def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
-    """Return the files by path: one folder per deployment, one Compose file per node and one before them, benchmarks.
+    """Return the files by path: a folder per deployment, a Compose file per node and one before them, benchmarks.
+
+    Replicas of several nodes that meet through MPI are jobs of their own instead (``slurm``).
 
     Raises:
         InputError: the plan has no deployment of this engine, or of another version of it.
@@ -35,8 +38,11 @@ def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
     found = [t for t in targets(plan, facts, servers(plan, facts)) if (t.mixed or t.prefill)[0] in placed]
     settings = {d.name: engine.settings(d, facts) for d in mine}
     written = {f"{slug(d.name)}/{engine.config}": _dumped(engine, d, settings[d.name]) for d in mine}
-    for node in dict.fromkeys(name for server in placed for name in _nodes(server)):
-        services = dict(_services(engine, placed, node, facts))
+    jobs = [server for server in placed if _is_job(engine, server)]
+    written |= {slurm.path_of(server): _job(engine, server, facts, _pair_of(server, placed)) for server in jobs}
+    contained = [server for server in placed if server not in jobs]
+    for node in dict.fromkeys(name for server in contained for name in slurm.nodes_of(server)):
+        services = dict(_services(engine, contained, node, facts))
         written[f"{node}.compose.yaml"] = yaml_io.dump(
             {"name": f"{slug(plan.scenario.name)}-{node}", "services": services}
         )
@@ -45,7 +51,7 @@ def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
     written |= {f"{slug(d.name)}/{name}": text for d in mine for name, text in engine.beside.items()}
     written["ready.sh"] = _ready(engine, placed)
     written[HOSTS] = _hosts(placed, written)
-    written["README.md"] = readme(plan, engine, settings, found, written)
+    written["README.md"] = readme(plan, engine, settings, found, written, [slurm.submission(job) for job in jobs])
     return written
 
 
@@ -88,12 +94,8 @@ def _dumped(engine: Engine, d: Deployment, settings: Options) -> str:
     return "".join(f"# {line}\n" for line in lines) + yaml_io.dump(dict(settings))
 
 
-def _nodes(server: Server) -> list[str]:
-    return [node_name(server.deployment.inventory, part.node) for part in server.parts]
-
-
 def _hosts(placed: Sequence[Server], written: Mapping[str, str]) -> str:
-    nodes = list(dict.fromkeys(name for server in placed for name in _nodes(server)))
+    nodes = list(dict.fromkeys(name for server in placed for name in slurm.nodes_of(server)))
     lines = ["# Addresses of the nodes, as they reach each other, and where weights are kept on them."]
     lines += [f"{address_of(node)}={'127.0.0.1' if len(nodes) == 1 else node}" for node in nodes]
     lines += [f"FRONT_ADDRESS={'127.0.0.1' if len(nodes) == 1 else nodes[0]}"]
@@ -124,7 +126,7 @@ def _services(
     engine: Engine, placed: Sequence[Server], node: str, facts: Facts
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for server in placed:
-        for k, name in enumerate(_nodes(server)):
+        for k, name in enumerate(slurm.nodes_of(server)):
             if name == node:
                 suffix = f"-n{k}" if len(server.parts) > 1 else ""
                 yield f"{server.name}{suffix}", _service(engine, server, k, facts, _pair_of(server, placed))
@@ -164,6 +166,19 @@ def _command(engine: Engine, server: Server, words: Sequence[str], facts: Facts)
     if engine.command is not None:
         return list(engine.command(server, words, facts))
     return ["--config", f"/launch/{engine.config}", *words]
+
+
+def _is_job(engine: Engine, server: Server) -> bool:
+    """Tell whether a replica is started by the cluster and not by containers of each node."""
+    return bool(engine.launcher) and len(server.parts) > 1
+
+
+def _job(engine: Engine, server: Server, facts: Facts, pair: Sequence[Deployment]) -> str:
+    vendor, _ = facts.inventory[server.deployment.inventory]
+    words = _command(engine, server, flags(engine.part(server, 0, pair)), facts)
+    variables = checked_variables(engine.name, engine.environment(server, 0, facts))
+    chosen = image(engine, server.deployment.hardware, vendor)
+    return slurm.job(server, chosen, [*engine.launcher, *engine.program, *words], variables, HOSTS)
 
 
 def _pair_of(server: Server, placed: Sequence[Server]) -> list[Deployment]:
@@ -231,6 +246,11 @@ def read(written: Mapping[str, str], plan: Plan, facts: Facts, engine: Engine) -
     mine = {slug(d.name): d for d in of_engine(plan, engine)}
     starts: dict[str, dict[tuple[int, int], tuple[str, tuple[int, ...], dict[str, Any]]]] = {name: {} for name in mine}
     for path, text in written.items():
+        if path.endswith(".sbatch"):
+            job = slurm.read_job(text, (*engine.launcher, *engine.program))
+            options = {**(engine.said(job.words) if engine.said else {}), "environment": job.environment}
+            for part, node in enumerate(job.nodes):
+                starts[job.deployment][job.replica, part] = (node, tuple(range(job.devices)), options)
         if not path.endswith(".compose.yaml") or path == "front.compose.yaml":
             continue
         for name, service in yaml_io.parse(text, path).data["services"].items():

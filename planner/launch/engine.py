@@ -32,7 +32,8 @@ class Engine(NamedTuple):
     ``command`` makes the words of a part from those of its options, and ``said`` reads them back. ``beside`` are more
     files of a deployment's folder. ``online``: formats that it makes of bf16 weights itself (``checkpoint``);
     ``served`` is what it calls a model, given the model's Hugging Face id. ``block_option`` is left out where the
-    kernel chooses, among ``kernel_blocks``.
+    kernel chooses, among ``kernel_blocks``. ``launcher``: words before the program that start it on several nodes
+    through MPI, which takes a job of the cluster (``slurm``); without any, containers on the nodes find each other.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Engine(NamedTuple):
     shared_memory: Mapping[str, str] = {"ipc": "host"}
     block_option: str = ""
     kernel_blocks: str = ""
+    launcher: tuple[str, ...] = ()
 
 
 class Load(NamedTuple):

@@ -8,19 +8,24 @@ from planner.launch.definition import Options, definition
 from planner.launch.engine import Engine
 from planner.launch.servers import FRONT, Target, slug
 from planner.plan import Deployment, Plan
-from planner.text import figure, shows
+from planner.text import figure, nearest, shows
 
 
 def readme(
-    plan: Plan, engine: Engine, settings: Mapping[str, Options], found: Sequence[Target], files: Mapping[str, str]
+    plan: Plan,
+    engine: Engine,
+    settings: Mapping[str, Options],
+    found: Sequence[Target],
+    files: Mapping[str, str],
+    jobs: Sequence[str] = (),
 ) -> str:
     """Return how to start what was written, what to expect of it, and what must be there first.
 
-    ``settings``: options by deployment.
+    ``settings``: options by deployment. ``jobs``: commands that submit replicas of several nodes.
     """
     mine = [d for d in plan.deployments if isinstance(d, Deployment) and d.name in settings]
-    nodes = [path for path in files if path.endswith(".compose.yaml") and path != "front.compose.yaml"]
-    ups = "\n".join(f"docker compose --env-file hosts.env -f {path} up -d" for path in nodes)
+    containers = [path for path in files if path.endswith(".compose.yaml") and path != "front.compose.yaml"]
+    ups = "\n".join(f"docker compose --env-file hosts.env -f {path} up -d" for path in containers)
     runs = "\n".join(f"sh {path}" for path in files if path.startswith("benchmark/"))
     doors = "\n".join(
         f"- `{slug(workload)}`: port {FRONT + n}" for n, workload in enumerate(dict.fromkeys(t.workload for t in found))
@@ -32,20 +37,14 @@ Written by planner {plan.planner_version} from a plan that is {plan.termination.
 
 {_table(plan, mine, found)}
 
-Latencies are means at the planned rate, in parentheses the 80 % interval, from {mine[0].predicted.basis} efficiencies.
+Latencies are means at the planned rate, {_measured(mine)}.
 Those of a pair stand once: TTFT with its prefill, TPOT with its decode.
 
 ## Before
 
 {before}
 ## Start
-
-On each node, in this folder (the same on all of them):
-
-```sh
-{ups}
-```
-
+{_started(ups, jobs)}
 then on the node that FRONT_ADDRESS names, where the first line waits until all replicas answer:
 
 ```sh
@@ -70,10 +69,46 @@ written from (files that its scenario names by a relative path are looked for be
 """
 
 
+def _measured(mine: Sequence[Deployment]) -> str:
+    """Return what latencies rest on."""
+    fitted = [d for d in mine if d.predicted.confidence is not None]
+    if not fitted:
+        return f"from {mine[0].predicted.basis} efficiencies, not fitted to silicon"
+    said = dict.fromkeys(nearest(d.predicted.basis, d.engine.name, d.hardware) for d in fitted)
+    return f"in parentheses the 80 % interval; {'; '.join(said)}"
+
+
+def _started(ups: str, jobs: Sequence[str]) -> str:
+    """Return how replicas are started: by containers on each node, or as jobs of the cluster."""
+    steps = []
+    if ups:
+        steps.append(f"""
+On each node, in this folder (the same on all of them):
+
+```sh
+{ups}
+```
+""")
+    if jobs:
+        submitted = "\n".join(jobs)
+        steps.append(f"""
+Replicas of several nodes are Slurm jobs, submitted from this folder, which all nodes must share. Their containers take
+the pyxis plugin; addresses in `hosts.env` are names of nodes as Slurm has them, in its order:
+
+```sh
+set -a && . ./hosts.env && set +a
+{submitted}
+```
+""")
+    return "".join(steps)
+
+
 def _needed(plan: Plan, engine: Engine, settings: Mapping[str, Options], files: Mapping[str, str]) -> Iterator[str]:
     """Yield what must be there before anything starts, and what is not in these files."""
     text = "\n".join(files.values())
     yield "`hosts.env`: the address of every node, where weights are kept, and a token if the model asks for one"
+    if "--container-image" in text:
+        yield "Slurm with pyxis and enroot on the nodes; `sbatch` takes --partition, --account or --time besides"
     if "NETWORK_INTERFACE" in text:
         yield "`NETWORK_INTERFACE` in it: the interface with those addresses, by which parts of a replica meet"
     if "/dev/infiniband" in text:

@@ -68,15 +68,7 @@ def settings(d: Deployment, facts: Facts) -> Options:
 
 
 def part(server: Server, k: int, pair: Sequence[Deployment]) -> Options:
-    """Return the options of a replica's command.
-
-    Raises:
-        InputError: it spans nodes, which takes a launcher of several processes (MPI or Slurm).
-    """
-    d = server.deployment
-    if len(server.parts) > 1:
-        msg = f"{d.name} spans {len(server.parts)} nodes, where trtllm-serve needs MPI or Slurm; or export --to dynamo"
-        raise InputError.single("", msg)
+    """Return the options of a replica's command."""
     return checked("trtllm", "start", {"host": "0.0.0.0", "port": server.port})
 
 
@@ -151,6 +143,7 @@ ENGINE = Engine(
     read=read,
     route=route,
     bench=aiperf.bench,
+    launcher=("trtllm-llmapi-launch",),  # docs/source/commands/trtllm-serve, Multi-node Serving with Slurm
     bench_image=aiperf.IMAGE,
     result=aiperf.RESULT,
     command=_command,

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import subprocess
 from pathlib import Path
 
 import jsonschema
@@ -55,6 +56,7 @@ ASKED = [
     ("sglang", "long_context", (_SGLANG,)),
     ("trtllm", "quickstart", (_TRTLLM,)),
     ("trtllm", "long_context", (_TRTLLM,)),
+    ("trtllm", "deepseek_v3_h200", (_TRTLLM, "search.ep=[16, 32]")),  # replicas of two nodes
     ("mindie", "ascend_910b", _MINDIE),
     ("mindie", "ascend_910b", (*_MINDIE, "models.chat.precisions=[bf16]")),
     ("dynamo", "quickstart", ()),
@@ -449,6 +451,8 @@ def test_parts_on_several_nodes_are_told_their_network(exported):
         d = server.deployment
         if d.engine.name != format.name or (len(server.parts) == 1 and d.name not in apart):
             continue
+        if f"{server.name}.sbatch" in written:
+            continue  # its network is the cluster's
         service = next(s for services in composed(written).values() for n, s in services.items() if n == server.name or
                        n == f"{server.name}-n0")  # fmt: skip
         variables, vendor = service["environment"], facts.inventory[d.inventory].vendor
@@ -459,6 +463,42 @@ def test_parts_on_several_nodes_are_told_their_network(exported):
             assert "source /usr/local/Ascend/ascend-toolkit/set_env.sh" in " ".join(service["entrypoint"])
         elif len(facts.inventory[d.inventory].stock.nodes) > 1:
             assert "/dev/infiniband:/dev/infiniband" in service["devices"]
+
+
+def test_a_job_starts_one_process_per_device_where_the_hosts_file_says(solved, tmp_path):
+    """Run by a shell with Slurm's commands replaced: what it would start, from which folder, with which variables."""
+    path, settings = SCENARIOS / "deepseek_v3_h200.yaml", (_TRTLLM, "search.ep=[16, 32]")
+    plan = solved(path, settings).plan
+    facts = handover.facts_of(load_scenario(path, settings), plan)
+    written = LAUNCH["trtllm"].load().files(plan, facts)
+    spanning = [server for server in servers(plan, facts) if len(server.parts) > 1]
+    assert spanning
+    (tmp_path / "hosts.env").write_text(written["hosts.env"].replace("MODELS=/models", "MODELS=/fast/models"))
+    stub = tmp_path / "bin" / "srun"
+    stub.parent.mkdir()
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"; echo "token=$HF_TOKEN"\n')
+    stub.chmod(0o755)
+    (tmp_path / "hosts.env").write_text((tmp_path / "hosts.env").read_text().replace("HF_TOKEN=", "HF_TOKEN=secret"))
+    for server in spanning:
+        name = f"{server.name}.sbatch"
+        (tmp_path / name).write_text(written[name])
+        environment = {"PATH": f"{stub.parent}:/usr/bin:/bin", "SLURM_SUBMIT_DIR": str(tmp_path)}
+        words = subprocess.run(
+            ["bash", name], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        )
+        said = words.stdout.splitlines()
+        folder = slug(server.deployment.name)
+        assert said[said.index("trtllm-llmapi-launch") + 1] == "trtllm-serve"
+        mounts = f"--container-mounts={tmp_path}/{folder}:/launch,/fast/models:/models,/root/.cache/huggingface"
+        assert any(word.startswith(mounts) for word in said)
+        assert "--container-image=nvcr.io#nvidia/tensorrt-llm/release:1.3.0rc29" in said
+        assert said[-1] == "token=secret"
+        asked = dict(re.findall(r"^#SBATCH --([a-z-]+)=(.+)$", written[name], re.MULTILINE))
+        assert int(asked["nodes"]) * int(asked["ntasks-per-node"]) == server.deployment.devices_per_replica
+        assert f'sbatch --nodelist="$H200_{server.parts[0].node}_ADDRESS,' in written["README.md"]
+        port = said[said.index("--port") + 1]
+        assert f"{server.url.rpartition(':')[0]}:{port}" == server.url
+        assert server.url in written["ready.sh"]
 
 
 def test_the_buffer_of_exchanged_experts_grows_as_cann_says(solved):
