@@ -19,6 +19,12 @@ _BARS = 12  # operators of their own; what is left is one bar
 _NAMED = 0.04  # share of the step from which a point has a name
 _TOGETHER = 0.05  # share of the picture within which points have one name
 _TERA = 1e12
+_SMALL = 8.5  # point: size of a name, whose letters and lines are about so much of it wide and high
+_LETTER, _LINE = 0.55, 1.25
+_ASIDE, _BELOW = 14.0, 8.0  # point: a name from its point
+_NEAR = 4.0  # point: a name from another point
+_SIDES = ((1, -1), (-1, -1), (-1, 1), (1, 1))  # of a point for its name: roofs have theirs at the upper right
+_Box = tuple[float, float, float, float]
 
 
 def plot_explanation(explanation: Explanation, folder: Path) -> list[Path]:
@@ -182,9 +188,50 @@ def _named(axes: "Axes", points: Sequence[RooflinePoint]) -> None:
                 break
         else:
             groups.append((place, [point.operator]))
-    for place, names in groups:
-        text = "\n".join(name.replace("_", " ") for name in dict.fromkeys(names))
+    every = [(point.flop_per_byte, point.reached_flop_per_s / _TERA) for point in points]
+    texts = ["\n".join(name.replace("_", " ") for name in dict.fromkeys(names)) for _, names in groups]
+    _labels(axes, [(place, text) for (place, _), text in zip(groups, texts, strict=True)], every)
+
+
+def _labels(
+    axes: "Axes", wanted: Sequence[tuple[tuple[float, float], str]], points: Sequence[tuple[float, float]]
+) -> None:
+    """Write texts beside places, each at the side where it covers fewest points and other texts."""
+    in_points = 72 / axes.figure.dpi  # of a pixel
+
+    def drawn_at(place: tuple[float, float]) -> tuple[float, float]:
+        x, y = (axes.transData.transform(place) * in_points).tolist()
+        return x, y
+
+    places = [drawn_at(place) for place in points]
+    boxes: list[_Box] = []
+    for place, text in wanted:
+        lines = text.split("\n")
+        size = max(map(len, lines)) * _LETTER * _SMALL, len(lines) * _LINE * _SMALL
+        sides = [(side, _beside(drawn_at(place), size, side)) for side in _SIDES]
+        covered = [
+            sum(_within(other, box) for other in places) + sum(_overlap(box, other) for other in boxes)
+            for _, box in sides
+        ]
+        (right, up), box = sides[covered.index(min(covered))]
+        boxes.append(box)
         axes.annotate(
-            text, place, (14, -8), textcoords="offset points", fontsize=8.5, va="top", zorder=4,
+            text, place, (_ASIDE * right, _BELOW * up), textcoords="offset points", fontsize=_SMALL, zorder=4,
+            ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
         )  # fmt: skip
+
+
+def _beside(place: tuple[float, float], size: tuple[float, float], side: tuple[int, int]) -> _Box:
+    """Return where a text of a size goes: left, bottom, right and top [point]."""
+    (x, y), (width, height), (right, up) = place, size, side
+    left, bottom = x + _ASIDE * right - (0 if right > 0 else width), y + _BELOW * up - (0 if up > 0 else height)
+    return left, bottom, left + width, bottom + height
+
+
+def _within(place: tuple[float, float], box: _Box) -> bool:
+    return box[0] - _NEAR <= place[0] <= box[2] + _NEAR and box[1] - _NEAR <= place[1] <= box[3] + _NEAR
+
+
+def _overlap(one: _Box, other: _Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
