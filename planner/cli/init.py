@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planner.cli.common import reported
-from planner.errors import InputError
+from planner.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from planner.schema.architecture import Architecture
@@ -66,6 +66,14 @@ def init(
         yaml_io.check_writable(path)
         if path.exists() and not force:
             raise InputError.single(str(path), "exists already; choose another name, or add --force")
+        problems: list[Problem] = []
+        for load, name in ((load_architecture, model), (load_hardware, hardware)):
+            try:
+                load(name)
+            except InputError as error:
+                problems += error.problems
+        if problems:
+            raise InputError(problems)
         architecture, device = load_architecture(model).value, load_hardware(hardware).value
         vendor = device.vendor
         engines = [name for name in _FIRST + engine_names() if vendor in load_engine(name).value.vendors]

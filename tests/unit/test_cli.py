@@ -413,6 +413,13 @@ def test_init_into_no_folder_says_what_out_says(tmp_path):
     assert (result.exit_code, result.stderr) == (EXIT_BAD_INPUT, f"error: {path}: there is no folder {path.parent}\n")
 
 
+def test_init_names_all_that_is_unknown_at_once(tmp_path):
+    result = run("init", tmp_path / "mine.yaml", "--model", "no-model", "--hardware", "no-device")
+    assert result.exit_code == EXIT_BAD_INPUT
+    assert "no-model" in result.stderr
+    assert "no-device" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("option", "name", "message"),
     [
