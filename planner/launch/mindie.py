@@ -164,13 +164,9 @@ def _said(words: Sequence[str]) -> Options:
 def _beside(placed: Sequence[Server], facts: Facts) -> Beside:
     """Return how each replica is started, and what those of several nodes need besides."""
     more = mindie_nodes.beside(placed, facts)
-    starts = {
-        f"{slug(server.deployment.name)}/start.sh": _START
-        + (mindie_nodes.START if len(server.parts) > 1 else "")
-        + _EXEC
-        for server in placed
-    }
-    return more._replace(files={**starts, **more.files})
+    starts = {slug(s.deployment.name): mindie_nodes.START if len(s.parts) > 1 else "" for s in placed}
+    scripts = {f"{name}/start.sh": f"{_START}{meeting}{_EXEC}" for name, meeting in starts.items()}
+    return more._replace(files={**scripts, **more.files})
 
 
 def environment(server: Server, k: int, facts: Facts) -> Mapping[str, str]:

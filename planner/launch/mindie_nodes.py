@@ -5,7 +5,7 @@ prefill_decode_mixed_deployment.md, its section on several machines (the parts, 
 rank_table_file_configuration.md (the table, steps 1 to 5); CANN's guide to HCCL, rank table of Atlas A3 (supernodes).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from planner.launch.engine import Beside, network_variables
@@ -68,12 +68,19 @@ def environment(server: Server, facts: Facts) -> dict[str, str]:
 
 
 def beside(placed: Sequence[Server], facts: Facts) -> Beside:
-    """Return the scripts that make the table, what hosts.env must know for it, and what to see to before."""
-    several = [server for server in placed if len(server.parts) > 1]
-    if not several:
+    """Return the scripts that make the table, what hosts.env must know for it, and what to see to before.
+
+    Addresses are numbers in any case: the server takes no names (CheckIp of src/utils/common_util.cpp).
+    """
+    if len({node for server in placed for node in server.nodes}) == 1:
         return Beside()
+    several = [server for server in placed if len(server.parts) > 1]
     files = {f"{slug(server.deployment.name)}/{_TABLE}": script(_TABLE) for server in several}
-    return Beside({**files, _DEVICES: script(_DEVICES)}, tuple(_hosts(several, facts)), tuple(_needs(several)))
+    return Beside(
+        {**files, _DEVICES: script(_DEVICES)} if several else {},
+        ("# the addresses above must be numbers: MindIE takes no names", *_hosts(several, facts)),
+        ("IP addresses in `hosts.env`, no names: MindIE takes no others", *_needs(several)),
+    )
 
 
 def _in_supernode(server: Server, facts: Facts) -> bool:
@@ -88,7 +95,8 @@ def _names(node: str, server: Server, facts: Facts) -> list[str]:
 
 
 def _hosts(several: Sequence[Server], facts: Facts) -> Iterator[str]:
-    yield "# what devices are called on their network; the address of a node above must be a number, not a name"
+    if several:
+        yield "# what devices are called on their own network, as a command prints it on each node"
     for server in several:
         more = " supernode" if _in_supernode(server, facts) else ""
         for node in server.nodes:
@@ -97,13 +105,15 @@ def _hosts(several: Sequence[Server], facts: Facts) -> Iterator[str]:
 
 
 def _needs(several: Sequence[Server]) -> Iterator[str]:
-    lines: Mapping[str, str] = {server.name: ", ".join(server.nodes) for server in several}
-    yield "IP addresses in `hosts.env`, no names: MindIE takes no others for a replica of several nodes"
+    """Yield what to see to before replicas of several nodes start."""
+    if not several:
+        return
+    order = [f"{', '.join(server.nodes)} (`{server.name}`)" for server in several]
     yield (
-        f"what devices are called on their network, in `hosts.env`: `sh {_DEVICES}` prints it on each node, as it says "
-        "there; no replica of several nodes starts without, and says what is missing in its log"
+        f"what devices are called on their own network, in `hosts.env`: `sh {_DEVICES}` prints it on each node, as it "
+        "says there; parts of a replica do not start without it, and their logs say what is missing"
     )
-    yield "the same value of `hccn_tool -i N -tls -g` on all devices, and their links up (`hccn_tool -i N -link -g`)"
+    yield "one answer to `hccn_tool -i N -tls -g` on all devices, and their links up (`hccn_tool -i N -link -g`)"
     yield "the same weights on all nodes of a replica, `generation_config.json` among them: otherwise requests can hang"
     yield (
         "a closed network: parts of a replica talk unencrypted (`interNodeTLSEnabled`), since certificates are yours; "
@@ -111,7 +121,7 @@ def _needs(several: Sequence[Server]) -> Iterator[str]:
     )
     yield (
         "the nodes of a replica started in this order, the first of which answers, the others within two minutes, for "
-        f"which they look for it: {'; '.join(f'{nodes} (`{name}`)' for name, nodes in lines.items())}"
+        f"which they look for it before they start anew: {'; '.join(order)}"
     )
 
 

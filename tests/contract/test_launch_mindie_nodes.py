@@ -230,7 +230,12 @@ def test_replicas_within_a_node_ask_for_none_of_it(solved):
     written = FORMATS["mindie"].load().files(plan, facts)
     assert not any(path.endswith(("devices.sh", "rank_table.py")) for path in written)
     assert "DEVICE_IPS" not in written["hosts.env"]
+    assert "MindIE takes no names" in written["hosts.env"]
     assert not any("RANK_TABLE_FILE" in text for text in written.values())
+    for text in (text for path, text in written.items() if path.endswith("/mindie.json")):
+        backend = json.loads(text)["BackendConfig"]
+        assert backend["multiNodesInferEnabled"] is backend["interNodeTLSEnabled"] is False  # both are read in any case
+        assert "multiNodesInferPort" not in backend
 
 
 def test_prefill_and_decode_apart_are_refused_with_a_way_on(solved):
