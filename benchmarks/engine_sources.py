@@ -160,6 +160,8 @@ def mindie(source: Path) -> dict[str, Any]:
         of, _, name = path.rpartition(".")
         fields.setdefault(of, []).append(name)
     fields.pop("", None)
+    variables = ["user_manual/environment_variable.md", "user_manual/prefill_decode_mixed_deployment.md"]
+    listed = "\n".join((guide / name).read_text(encoding="utf-8") for name in variables)
     return {
         "engine": "mindie",
         "version": "3.0.0",
@@ -167,11 +169,12 @@ def mindie(source: Path) -> dict[str, Any]:
             "repository": "https://github.com/Ascend/MindIE-LLM",
             "tag": "8b4871a",
             "licence": "Mulan PSL v2",
-            "paths": ["src/server/conf/config.json", *(f"docs/zh/user_guide/{name}" for name in paths),
+            "paths": ["src/server/conf/config.json",
+                      *(f"docs/zh/user_guide/{name}" for name in (*paths, *variables)),
                       "mindie_llm/text_generator/adapter/generator_backend.py"],
         },
         "fields": fields,
-        "environment": [],
+        "environment": sorted(set(re.findall(r"^\s*\|\s*([A-Z][A-Z0-9]*_[A-Z0-9_]+)\s*\|", listed, re.MULTILINE))),
         "options": {"serve": dict(sorted(found.items()))},
     }  # fmt: skip
 

@@ -60,7 +60,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             Format("vllm", "vLLM: a configuration per deployment, a Compose file per node", _VLLM, reads=True),
             Format("vllm-ascend", "vLLM with the vllm-ascend plugin: the same", ("vllm-ascend", "vllm"), reads=True),
             Format("sglang", "SGLang: the same", ("sglang", "sglang-router"), reads=True),
-            Format("mindie", "MindIE: mixed replicas within a node", ("mindie", "aiperf"), reads=True),
+            Format("mindie", "MindIE: mixed replicas, the same", ("mindie", "aiperf"), reads=True),
             Format("dynamo", "Kubernetes: Dynamo's graphs, with vLLM, SGLang or TensorRT-LLM", _DYNAMO, reads=True),
             Format(
                 "trtllm",

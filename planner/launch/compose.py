@@ -41,17 +41,19 @@ def files(plan: Plan, facts: Facts, engine: Engine) -> dict[str, str]:
     jobs = [server for server in placed if _is_job(engine, server)]
     written |= {slurm.path_of(server): _job(engine, server, facts, _pair_of(server, placed)) for server in jobs}
     contained = [server for server in placed if server not in jobs]
-    for node in dict.fromkeys(name for server in contained for name in slurm.nodes_of(server)):
+    for node in dict.fromkeys(name for server in contained for name in server.nodes):
         services = dict(_services(engine, contained, node, facts))
         written[f"{node}.compose.yaml"] = yaml_io.dump(
             {"name": f"{slug(plan.scenario.name)}-{node}", "services": services}
         )
     written |= _front(plan, engine, found)
     written |= benchmarks(plan, facts, engine, found)
-    written |= {f"{slug(d.name)}/{name}": text for d in mine for name, text in engine.beside.items()}
+    more = engine.beside(placed, facts)
+    written |= more.files
     written["ready.sh"] = _ready(engine, placed)
-    written[HOSTS] = _hosts(placed, written)
-    written["README.md"] = readme(plan, engine, settings, found, written, [slurm.submission(job) for job in jobs])
+    written[HOSTS] = _hosts(placed, written, more.hosts)
+    submissions = [slurm.submission(job) for job in jobs]
+    written["README.md"] = readme(plan, engine, settings, found, written, submissions, more.needs)
     return written
 
 
@@ -94,8 +96,8 @@ def _dumped(engine: Engine, d: Deployment, settings: Options) -> str:
     return "".join(f"# {line}\n" for line in lines) + yaml_io.dump(dict(settings))
 
 
-def _hosts(placed: Sequence[Server], written: Mapping[str, str]) -> str:
-    nodes = list(dict.fromkeys(name for server in placed for name in slurm.nodes_of(server)))
+def _hosts(placed: Sequence[Server], written: Mapping[str, str], more: Sequence[str]) -> str:
+    nodes = list(dict.fromkeys(name for server in placed for name in server.nodes))
     lines = ["# Addresses of the nodes, as they reach each other, and where weights are kept on them."]
     lines += [f"{address_of(node)}={'127.0.0.1' if len(nodes) == 1 else node}" for node in nodes]
     lines += [f"FRONT_ADDRESS={'127.0.0.1' if len(nodes) == 1 else nodes[0]}"]
@@ -104,7 +106,7 @@ def _hosts(placed: Sequence[Server], written: Mapping[str, str]) -> str:
             "# the network interface that has these addresses, as all nodes call it",
             "NETWORK_INTERFACE=eth0",
         ]
-    return "\n".join([*lines, "MODELS=/models", "HF_CACHE=/root/.cache/huggingface", "HF_TOKEN=", ""])
+    return "\n".join([*lines, *more, "MODELS=/models", "HF_CACHE=/root/.cache/huggingface", "HF_TOKEN=", ""])
 
 
 def _ready(engine: Engine, placed: Sequence[Server]) -> str:
@@ -126,7 +128,7 @@ def _services(
     engine: Engine, placed: Sequence[Server], node: str, facts: Facts
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for server in placed:
-        for k, name in enumerate(slurm.nodes_of(server)):
+        for k, name in enumerate(server.nodes):
             if name == node:
                 suffix = f"-n{k}" if len(server.parts) > 1 else ""
                 yield f"{server.name}{suffix}", _service(engine, server, k, facts, _pair_of(server, placed))

@@ -10,7 +10,7 @@ from planner.errors import InternalError
 
 _FOLDER = Path(__file__).resolve().parent / "definitions"
 _CONVERT: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "json": json.loads, "str": str}
-_PREFIXES = ("VLLM_", "SGLANG_", "TRTLLM_")
+_PREFIXES = ("VLLM_", "SGLANG_", "TRTLLM_", "MIES_", "MINDIE_", "ATB_LLM_")
 Options = Mapping[str, Any]
 
 

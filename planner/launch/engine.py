@@ -22,6 +22,14 @@ class Route(NamedTuple):
     files: Mapping[str, str] = {}
 
 
+class Beside(NamedTuple):
+    """What replicas need beside options: files by path, lines of hosts.env, and what the README asks for first."""
+
+    files: Mapping[str, str] = {}
+    hosts: Sequence[str] = ()
+    needs: Sequence[str] = ()
+
+
 class Engine(NamedTuple):
     """One engine: how a deployment becomes its options, and how these are read back.
 
@@ -29,8 +37,8 @@ class Engine(NamedTuple):
     node, given the deployments of its pair, and ``environment`` its variables. ``read`` returns fields of a deployment
     by their names. ``images`` by device or vendor. ``route`` stands before the parts of a pair, ``bench`` is the
     command of a benchmark that writes ``result``. Where the configuration file is not an option like any other,
-    ``command`` makes the words of a part from those of its options, and ``said`` reads them back. ``beside`` are more
-    files of a deployment's folder. ``online``: formats that it makes of bf16 weights itself (``checkpoint``);
+    ``command`` makes the words of a part from those of its options, and ``said`` reads them back. ``beside`` is what
+    replicas need besides. ``online``: formats that it makes of bf16 weights itself (``checkpoint``);
     ``served`` is what it calls a model, given the model's Hugging Face id. ``block_option`` is left out where the
     kernel chooses, among ``kernel_blocks``. ``launcher``: words before the program that start it on several nodes
     through MPI, which takes a job of the cluster (``slurm``); without any, containers on the nodes find each other.
@@ -52,7 +60,7 @@ class Engine(NamedTuple):
     result: str = "{name}.json"
     command: Callable[[Server, Sequence[str], Facts], Sequence[str]] | None = None
     said: Callable[[Sequence[str]], Options] | None = None
-    beside: Mapping[str, str] = {}
+    beside: Callable[[Sequence[Server], Facts], Beside] = lambda _placed, _facts: Beside()
     health_offset: int = 0
     online: Mapping[str, str] = {}
     served: Callable[[str], str] = str

@@ -9,11 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 from planner.errors import InputError
-from planner.launch import aiperf
+from planner.launch import aiperf, mindie_nodes
 from planner.launch.definition import Options, checked
-from planner.launch.engine import Engine, Route, checkpoint, memory_fraction, weight_precision
+from planner.launch.engine import Beside, Engine, Route, checkpoint, memory_fraction, weight_precision
 from planner.launch.facts import EngineFacts, Facts
-from planner.launch.servers import Server, Target, address_of
+from planner.launch.servers import Server, Target, address_of, slug
 from planner.plan import Deployment
 
 _CONFIG = "mindie.json"
@@ -33,17 +33,17 @@ export LD_LIBRARY_PATH=$ATB_SPEED_HOME_PATH/lib:$LD_LIBRARY_PATH
 sed -e 's/"port": {_PORT}/"port": '"$1"/ -e 's/"managementPort": {_MANAGEMENT}/"managementPort": '"$2"/ \\
   -e 's/"metricsPort": {_METRICS}/"metricsPort": '"$3"/ /launch/{_CONFIG} > "$home/conf/config.json"
 chmod 640 "$home/conf/config.json"
-exec mindie_llm_server
 """
+_EXEC = "exec mindie_llm_server\n"
 
 
 def settings(d: Deployment, facts: Facts) -> Options:
     """Return the content of config.json but for ports.
 
     Raises:
-        InputError: prefill and decode apart, replicas of several nodes, redundant experts.
+        InputError: prefill and decode apart, redundant experts, stages, overlaps.
     """
-    for fault in _faults(d, facts):
+    for fault in _faults(d):
         raise InputError.single("", f"{d.name}: {fault}")
     path, _ = checkpoint(d, facts, {})
     mixed = d.prefill_policy == "mixed_chunked"
@@ -83,9 +83,9 @@ def settings(d: Deployment, facts: Facts) -> Options:
         "BackendConfig": {
             "backendName": "mindieservice_llm_engine",
             "modelInstanceNumber": 1,
-            "npuDeviceIds": [list(range(d.devices_per_replica))],
+            "npuDeviceIds": [list(range(_on_a_node(d, facts)))],
             "tokenizerProcessNumber": 8,
-            "multiNodesInferEnabled": False,
+            **mindie_nodes.backend(several=_on_a_node(d, facts) < d.devices_per_replica),
             "ModelDeployConfig": {
                 "maxSeqLen": d.max_model_len,
                 "maxInputTokenLen": longest,
@@ -99,12 +99,18 @@ def settings(d: Deployment, facts: Facts) -> Options:
     return checked("mindie", "serve", options)
 
 
-def _faults(d: Deployment, facts: Facts) -> Sequence[str]:
+def _on_a_node(d: Deployment, facts: Facts) -> int:
+    """Return the devices of a replica on each of its nodes: the server counts those of its own node alone."""
+    return min(d.devices_per_replica, facts.inventory[d.inventory].stock.devices_per_node)
+
+
+def _faults(d: Deployment) -> Sequence[str]:
     found = []
     if d.role != "mixed":
-        found.append("prefill and decode apart take MindIE's coordinator on Kubernetes, which is not written")
-    if d.devices_per_replica > facts.inventory[d.inventory].stock.devices_per_node:
-        found.append("a replica of several nodes takes a rank table of the cluster, which is not written")
+        found.append(
+            "prefill and decode apart take MindIE's coordinator on Kubernetes, which is not written; solve again with "
+            "--set 'search.roles=[mixed]', or for vLLM on Ascend with --set 'engine={name: vllm-ascend}'"
+        )
     if d.redundant_experts:
         found.append("redundant experts take a table of measured expert loads, which only a running model gives")
     if d.pp > 1 or d.overlaps:
@@ -122,7 +128,7 @@ def _model(d: Deployment, facts: Facts, path: str) -> dict[str, Any]:
         "modelInstanceType": "Standard",
         "modelName": _served(facts.models[d.model].repository),
         "modelWeightPath": path if path.startswith("/") else f"/models/{path.rpartition('/')[2]}",
-        "worldSize": d.devices_per_replica,
+        "worldSize": _on_a_node(d, facts),
         "cpuMemSize": 0,
         "npuMemSize": -1,
         "backendType": "atb",
@@ -147,25 +153,35 @@ def part(server: Server, k: int, pair: Sequence[Deployment]) -> Options:
 
 
 def _command(server: Server, words: Sequence[str], facts: Facts) -> list[str]:
-    return ["/launch/start.sh", str(server.port), str(server.port + 1000), str(server.port + 2000)]
+    ports = [str(server.port), str(server.port + 1000), str(server.port + 2000)]
+    return ["/launch/start.sh", *ports, *(mindie_nodes.words(server) if len(server.parts) > 1 else [])]
 
 
 def _said(words: Sequence[str]) -> Options:
-    return {"port": int(words[1])}
+    return {"port": int(words[1]), "nodes": mindie_nodes.count(words[4:])}
+
+
+def _beside(placed: Sequence[Server], facts: Facts) -> Beside:
+    """Return how each replica is started, and what those of several nodes need besides."""
+    more = mindie_nodes.beside(placed, facts)
+    starts = {slug(s.deployment.name): mindie_nodes.START if len(s.parts) > 1 else "" for s in placed}
+    scripts = {f"{name}/start.sh": f"{_START}{meeting}{_EXEC}" for name, meeting in starts.items()}
+    return more._replace(files={**scripts, **more.files})
 
 
 def environment(server: Server, k: int, facts: Facts) -> Mapping[str, str]:
-    """Return the variables of a replica: its address and its share of memory."""
+    """Return the variables of a part: its own address, its share of memory, and how it finds the other parts."""
     d = server.deployment
     share = memory_fraction(d, EngineFacts("total", 0.0, d.block_size))
-    address = f"${{{address_of(server.head)}}}"
-    return {
+    address = f"${{{address_of(server.nodes[k])}}}"
+    found = {
         "MIES_CONTAINER_IP": address,
         "MIES_CONTAINER_MANAGEMENT_IP": address,  # whose port answers health checks
         "NPU_MEMORY_FRACTION": f"{share:g}",
         "PYTORCH_NPU_ALLOC_CONF": "expandable_segments:True",
         "ATB_WORKSPACE_MEM_ALLOC_ALG_TYPE": "3",
     }
+    return found | (mindie_nodes.environment(server, facts) if len(server.parts) > 1 else {})
 
 
 def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
@@ -173,6 +189,7 @@ def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
     backend = options["BackendConfig"]
     (said,), schedule = backend["ModelDeployConfig"]["ModelConfig"], backend["ScheduleConfig"]
     plugins = json.loads(said.get("plugin_params", "{}"))
+    nodes = options["nodes"] if backend["multiNodesInferEnabled"] else 1
     published = facts.models[model]
     weights = said["modelWeightPath"]
     own = weights in (published.repository, f"/models/{published.repository.rpartition('/')[2]}")
@@ -181,7 +198,7 @@ def read(options: Options, model: str, facts: Facts) -> dict[str, Any]:
         "weight_precision": weight_precision(published.repository if own else weights, None, facts, model, {}),
         "kv_precision": "bf16",
         "tp": said["tp"],
-        "pp": said["worldSize"] // (said["tp"] * said["dp"]),
+        "pp": said["worldSize"] * nodes // (said["tp"] * said["dp"]),
         "attention_dp": said["dp"],
         "ep": said.get("moe_ep", 1),
         "context_parallel": said["sp"],
@@ -222,7 +239,7 @@ ENGINE = Engine(
     result=aiperf.RESULT,
     command=_command,
     said=_said,
-    beside=MappingProxyType({"start.sh": _START}),
+    beside=_beside,
     health_offset=1000,
     served=_served,
     shared_memory=MappingProxyType({"shm_size": "16g"}),  # its own: what a stopped server left there stops the next

@@ -17,11 +17,13 @@ def readme(
     settings: Mapping[str, Options],
     found: Sequence[Target],
     files: Mapping[str, str],
-    jobs: Sequence[str] = (),
+    jobs: Sequence[str],
+    needs: Sequence[str],
 ) -> str:
     """Return how to start what was written, what to expect of it, and what must be there first.
 
-    ``settings``: options by deployment. ``jobs``: commands that submit replicas of several nodes.
+    ``settings``: options by deployment. ``jobs``: commands that submit replicas of several nodes. ``needs``: what the
+    engine asks for before anything starts.
     """
     mine = [d for d in plan.deployments if isinstance(d, Deployment) and d.name in settings]
     containers = [path for path in files if path.endswith(".compose.yaml") and path != "front.compose.yaml"]
@@ -30,7 +32,7 @@ def readme(
     doors = "\n".join(
         f"- `{slug(workload)}`: port {FRONT + n}" for n, workload in enumerate(dict.fromkeys(t.workload for t in found))
     )
-    before = "".join(f"- {line}\n" for line in _needed(plan, engine, settings, files))
+    before = "".join(f"- {line}\n" for line in (*_needed(plan, engine, settings, files), *needs))
     return f"""# {slug(plan.scenario.name)} on {engine.title} {definition(engine.name).version}
 
 Written by planner {plan.planner_version} from a plan that is {plan.termination.detail}.
@@ -129,8 +131,8 @@ def _local(value: Any) -> Iterator[str]:
     """Yield the paths of weights in options."""
     if isinstance(value, str) and value.startswith("/models/"):
         yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
             yield from _local(inner)
 
 

@@ -36,9 +36,14 @@ class Server(NamedTuple):
         return f"{slug(self.deployment.name)}-r{self.number}"
 
     @property
+    def nodes(self) -> list[str]:
+        """Name the nodes, the one that takes requests first."""
+        return [node_name(self.deployment.inventory, part.node) for part in self.parts]
+
+    @property
     def head(self) -> str:
         """Name the node that takes requests."""
-        return node_name(self.deployment.inventory, self.parts[0].node)
+        return self.nodes[0]
 
     @property
     def url(self) -> str:

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from planner.launch.servers import Server, address_of, node_name, slug
+from planner.launch.servers import Server, address_of, slug
 
 _SECTIONS = re.compile(r"^#SBATCH --([\w-]+)=(\S+)$", re.MULTILINE)
 _MOUNTED = "$PWD/{}:/launch,$MODELS:/models,$HF_CACHE:/root/.cache/huggingface"
@@ -22,11 +22,6 @@ class Job(NamedTuple):
     words: tuple[str, ...]
 
 
-def nodes_of(server: Server) -> list[str]:
-    """Return the names of a replica's nodes, the one that takes requests first."""
-    return [node_name(server.deployment.inventory, part.node) for part in server.parts]
-
-
 def path_of(server: Server) -> str:
     """Return the name of a replica's job file."""
     return f"{server.name}.sbatch"
@@ -34,7 +29,7 @@ def path_of(server: Server) -> str:
 
 def submission(server: Server) -> str:
     """Return the command that submits a replica's job to the nodes that the hosts file names."""
-    nodes = ",".join(f"${address_of(name)}" for name in nodes_of(server))
+    nodes = ",".join(f"${address_of(name)}" for name in server.nodes)
     return f'sbatch --nodelist="{nodes}" {path_of(server)}'
 
 
@@ -44,7 +39,7 @@ def job(server: Server, image: str, words: Sequence[str], environment: Mapping[s
     ``words``: the engine's launcher and what it starts. ``hosts``: the file of addresses and folders. The first node in
     Slurm's order runs rank 0, which takes requests.
     """
-    nodes, each = nodes_of(server), len(server.parts[0].devices)
+    nodes, each = server.nodes, len(server.parts[0].devices)
     registry, _, name = image.partition("/")
     folder = slug(server.deployment.name)
     lines = [

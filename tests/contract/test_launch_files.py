@@ -36,6 +36,10 @@ _MINDIE = (
     "search.pp=[1]",
     "workloads.chat.slo={ttft: 8 s, tpot: 100 ms}",  # it does not cut prompts
 )
+# DeepSeek-R1 takes two nodes: of eight devices each that meet by RoCE, or of sixteen within a supernode.
+_MINDIE_R1 = (*_MINDIE[:3], "workloads.reasoning.slo={ttft: 8 s, tpot: 100 ms}")
+_TWO_NODES = ("deepseek_r1_910c", (*_MINDIE_R1, "inventory={supernode: {hardware: ascend-910b3, nodes: 4}}"))
+_IN_SUPERNODE = ("deepseek_r1_910c", (*_MINDIE_R1, "search.attention_dp=[4]"))
 ASKED = [
     ("vllm", "quickstart", ()),
     ("vllm", "ascend_and_gpu", ()),
@@ -59,6 +63,8 @@ ASKED = [
     ("trtllm", "deepseek_v3_h200", (_TRTLLM, "search.ep=[16, 32]")),  # replicas of two nodes
     ("mindie", "ascend_910b", _MINDIE),
     ("mindie", "ascend_910b", (*_MINDIE, "models.chat.precisions=[bf16]")),
+    ("mindie", *_TWO_NODES),
+    ("mindie", *_IN_SUPERNODE),
     ("dynamo", "quickstart", ()),
     ("dynamo", "ascend_and_gpu", ()),
     ("dynamo", "code_completion", ()),
@@ -459,8 +465,12 @@ def test_parts_on_several_nodes_are_told_their_network(exported):
         if len(server.parts) > 1:
             assert variables["GLOO_SOCKET_IFNAME"] == "${NETWORK_INTERFACE}"
         if vendor == "Huawei":
-            assert variables["HCCL_IF_IP"] == f"${{{address_of(server.head)}}}"
-            assert "source /usr/local/Ascend/ascend-toolkit/set_env.sh" in " ".join(service["entrypoint"])
+            own, start = {
+                "mindie": ("MIES_CONTAINER_IP", written.get(f"{slug(d.name)}/start.sh", "")),
+                "vllm-ascend": ("HCCL_IF_IP", " ".join(service["entrypoint"])),
+            }[format.name]
+            assert variables[own] == f"${{{address_of(server.head)}}}"
+            assert "source /usr/local/Ascend/ascend-toolkit/set_env.sh" in start
         elif len(facts.inventory[d.inventory].stock.nodes) > 1:
             assert "/dev/infiniband:/dev/infiniband" in service["devices"]
 
