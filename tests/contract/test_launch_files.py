@@ -370,9 +370,9 @@ def test_replicas_of_a_node_share_no_port(exported):
 
 def test_attention_ranks_of_sglang_keep_apart_on_a_node(solved):
     """Eight replicas on a node, each of which takes more ports than the one for requests."""
-    path = SCENARIOS / "quickstart.yaml"
-    plan = solved(path, (_SGLANG,)).plan
-    facts = handover.facts_of(load_scenario(path, (_SGLANG,)), plan)
+    path, settings = SCENARIOS / "quickstart.yaml", (_SGLANG, "search.roles=[mixed]")
+    plan = solved(path, settings).plan
+    facts = handover.facts_of(load_scenario(path, settings), plan)
     (d,) = plan.deployments
     many = plan._replace(deployments=(d._replace(replicas=8, devices_per_replica=1, attention_dp=2),))
     taken = [port for server in servers(many, facts) for port in ports_of(server, "sglang")]
