@@ -18,7 +18,7 @@ from planner.errors import InputError, InternalError
 from planner.exporters import FORMATS
 from planner.exporters.json_file import plan_text
 from planner.launch import definition as definitions
-from planner.launch import mindie, vendor, vllm_ascend
+from planner.launch import mindie, vendor, vllm, vllm_ascend
 from planner.launch.definition import definition, from_flags
 from planner.launch.servers import FRONT, METRICS, ROUTER, address_of, clients_of_one, servers, slug
 from planner.launch.vllm_ascend import exchange_buffer
@@ -401,6 +401,20 @@ def test_attention_ranks_of_sglang_keep_apart_on_a_node(solved):
     many = plan._replace(deployments=(d._replace(replicas=8, devices_per_replica=1, attention_dp=2),))
     taken = [port for server in servers(many, facts) for port in ports_of(server, "sglang")]
     assert len(taken) == len(set(taken)) == 8 * (1 + 1 + 7)
+
+
+def test_states_of_linear_attention_are_in_the_layout_that_is_sent(solved):
+    """vLLM's connector stops at start in any other; replicas that send nothing keep the engine's own."""
+    path = SCENARIOS / "deepseek_v3_h200.yaml"
+    plan = solved(path).plan
+    facts = handover.facts_of(load_scenario(path), plan)
+    for server in servers(plan, facts):
+        d = server.deployment
+        mamba = server._replace(
+            deployment=d._replace(attention=d.attention._replace(layers={"gated_delta": 1, "gqa": 1}))
+        )
+        said = [vllm.ENGINE.environment(s, 0, facts).get("VLLM_SSM_CONV_STATE_LAYOUT") for s in (server, mamba)]
+        assert said == [None, None if d.role == "mixed" else "DS"]
 
 
 def test_benchmarks_stand_beside_what_is_predicted_for_their_own_load(exported):
