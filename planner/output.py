@@ -16,18 +16,8 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    if isinstance(content, str):
-        yaml_io.write_text(path, content)
-        return
     yaml_io.check_writable(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except OSError as error:
-        raise InputError.single(str(path), f"cannot be written: {error.strerror}") from None
+    yaml_io.write_bytes(path, content.encode() if isinstance(content, str) else content)
 
 
 def write_folder(folder: Path, files: Mapping[str, str | bytes], *, force: bool = False) -> None:

@@ -1,5 +1,6 @@
 """`planner export`: a plan in the files of those who deploy or read it."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,7 @@ def export(
             raise InputError.single("", f"{to} is {len(files)} files; name a folder for them", "--out")
         out = out or plan.with_suffix(Path(name).suffix)
         if others:
+            _check_folder(out, plan, files)
             write_folder(out, files, force=force)
         else:
             check_out(out, plan, "the plan")
@@ -61,3 +63,10 @@ def export(
         print_json({"out": str(out), "files": sorted(files)})
     else:
         typer.echo(f"{out}: {len(files)} files written" if others else f"{out}: written")
+
+
+def _check_folder(out: Path, plan: Path, files: Collection[str]) -> None:
+    """Refuse to replace a folder that holds the plan, unless the new one does, too."""
+    source, folder = plan.resolve(), out.resolve()
+    if folder in source.parents and source.relative_to(folder).as_posix() not in files:
+        raise InputError.single(str(out), "holds the plan itself; name another folder")

@@ -1,7 +1,8 @@
 """Holds benchmark results against a plan: predicted and measured side by side, causes, and how to calibrate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import NamedTuple
 
 from planner.catalog import Case
@@ -125,7 +126,7 @@ def _compared(case: Case, one: Asked, found: Sequence[Stream], load: Load, base:
     for metric in _LATENCIES:
         predicted = getattr(base, metric) * MILLISECONDS_PER_SECOND
         rows.append(Row(metric, predicted, *interval(found, metric, predicted), getattr(one.run, f"{metric}_ms")))
-    notes = [*doubts(one.run)]
+    notes = [*doubts(one.run), *_another_model(case, one.run.model, found[0].parts[-1])]
     workload = case.scenario.workloads[found[0].parts[-1].workload]
     for said, lengths in (
         ("prompts", (load.isl, workload.input_tokens)),
@@ -135,6 +136,17 @@ def _compared(case: Case, one: Asked, found: Sequence[Stream], load: Load, base:
             notes.append(f"{said} of {lengths[0]:.4g} tokens instead of {lengths[1]:.4g}: predicted for what was sent")
     text = f"{_words(load)}, {load.isl:.4g} tokens in, {load.osl:.4g} out"
     return Compared(f"{one.run.source}, {one.run.run}", one.name, text, tuple(rows), tuple(notes))
+
+
+def _another_model(case: Case, asked: str, d: Deployment) -> Iterator[str]:
+    """Yield that a result is of another model than the plan's, as far as names tell: those of weights add to them."""
+    planned = case.scenario.models[d.model].architecture
+    path = PurePath(planned)
+    folder = path.parent if path.suffix == ".json" else path
+    ours = {name.lower() for name in (folder.name, setting_of(case, d.configuration()).architecture.name) if name}
+    theirs = PurePath(asked).name.lower()
+    if asked and not any(name in theirs or theirs in name for name in ours):
+        yield f"the result is of {asked}, the plan of {planned}: nothing here can be held against it"
 
 
 def interval(found: Sequence[Stream], metric: str, predicted: float) -> tuple[float | None, float | None]:

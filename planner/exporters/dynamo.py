@@ -9,7 +9,7 @@ from planner.errors import InputError
 from planner.launch import aiperf, sglang, trtllm, vllm
 from planner.launch.benchmark import PLAN, PREDICTED, figures, load_of
 from planner.launch.definition import Options, checked, flags, from_flags
-from planner.launch.engine import Engine, checkpoint
+from planner.launch.engine import Engine, checkpoint, configured
 from planner.launch.facts import Facts
 from planner.launch.found import Found
 from planner.launch.front import FRONT_IMAGE, front_lines
@@ -51,11 +51,12 @@ def files(plan: Plan, facts: Facts) -> dict[str, str]:
     Raises:
         InputError: no deployment runs on an engine and devices that Dynamo has.
     """
+    configured(plan, "dynamo")
     placed = [s for s in servers(plan, facts) if _can(s, facts)]
     if not placed:
         known = ", ".join(BACKENDS)
         raise InputError.single(
-            "", f"nothing to write for dynamo: it runs {known} on NVIDIA devices, the plan none of them"
+            "", f"nothing to write for dynamo: it runs {known} on NVIDIA devices, the plan has none of these"
         )
     found = [t for t in targets(plan, facts, servers(plan, facts)) if (t.mixed or t.prefill)[0] in placed]
     written: dict[str, str] = {}

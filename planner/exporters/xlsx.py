@@ -22,10 +22,11 @@ _NUMBERS = {
     "number": "#,##0.00",
     "money": "#,##0.00",
     "percent": "0.0%",
+    "share": "0.0%",
     "factor": "0.00",
     "general": "[>=100000]0.000E+00;[<0.01]0.000E+00;#,##0.####",  # of any size
 }
-_SHOWN = {"count": ",.0f", "percent": ".1%", "general": ".4g"}
+_SHOWN = {"count": ",.0f", "percent": ".1%", "share": ".1%", "general": ".4g"}
 _INK, _LINE, _HEAD, _YELLOW = "#1F3864", "#BFBFBF", "#DCE6F1", "#FFF7CC"
 _NARROWEST, _WIDEST = 9, 48
 _LINE_HEIGHT, _PAGE_WIDTH = 13.5, 170  # points; characters of a page that can still be read
@@ -80,7 +81,7 @@ def _write(page: Any, sheet: Sheet, formats: Formats) -> None:
     page.write_string(0, 0, sheet.title, formats(bold=True, font_size=14, font_color=_INK))
     widths = _widths(sheet.tables)
     for table in sheet.tables:
-        _write_table(page, table, formats)
+        _write_table(page, table, formats, widths)
         page.set_row(table.first - 1, _SPACE + _LINE_HEIGHT * _lines(table, widths))
     for column, width in enumerate(widths):
         page.set_column(column, column, width)
@@ -109,7 +110,7 @@ def _printed(page: Any, corner: tuple[int, int], pages: int = 1) -> None:
     page.set_footer("&L&F&C&A&R&P / &N")
 
 
-def _write_table(page: Any, table: Table, formats: Formats) -> None:
+def _write_table(page: Any, table: Table, formats: Formats, widths: Sequence[int]) -> None:
     page.write_string(table.top, 0, table.title, formats(bold=True, font_size=12, font_color=_INK))
     page.write_string(table.top + 1, 0, table.note, formats(italic=True, font_color="#595959"))
     for number, column in enumerate(table.columns):
@@ -120,9 +121,14 @@ def _write_table(page: Any, table: Table, formats: Formats) -> None:
     for row, (item, cells) in enumerate(zip(table.items, table.cells, strict=True), start=table.first):
         for number, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
             style = _style(column, item)
-            _put(page, (row, number), cell, _look(formats, style, editable=column.editable))
+            wrapped = isinstance(cell, str) and len(cell) >= widths[number]
+            _put(page, (row, number), cell, _look(formats, style, editable=column.editable, wrapped=wrapped))
             if column.editable:
                 page.data_validation(row, number, row, number, _allowed(style))
+        texts = zip(cells, widths, strict=False)
+        lines = max((len(textwrap.wrap(cell, width - 2)) for cell, width in texts if isinstance(cell, str)), default=1)
+        if lines > 1:
+            page.set_row(row, _SPACE + _LINE_HEIGHT * lines)
     for number, column in enumerate(table.columns):
         if table.sums:
             look = formats(bold=True, top=1, num_format=_NUMBERS[str(column.style)])
@@ -134,10 +140,11 @@ def _head(column: Column) -> str:
     return f"{column.title}\n[{column.unit}]" if column.unit else column.title
 
 
-def _look(formats: Formats, style: str, *, editable: bool) -> Any:
+def _look(formats: Formats, style: str, *, editable: bool, wrapped: bool = False) -> Any:
     yours: Mapping[str, object] = {"bg_color": _YELLOW, "font_color": "#0000C0"} if editable else {}
     align = {"align": "left", "indent": 1} if style == "text" else {"align": "right"}
-    return formats(num_format=_NUMBERS[style], bottom=4, bottom_color=_LINE, **align, **yours)
+    wrap = {"text_wrap": True} if wrapped else {}
+    return formats(num_format=_NUMBERS[style], bottom=4, bottom_color=_LINE, **align, **yours, **wrap)
 
 
 def _put(page: Any, place: tuple[int, int], cell: Cell, look: Any) -> None:
@@ -156,6 +163,9 @@ def _allowed(style: str) -> dict[str, object]:
     """Return what may be put into an editable cell."""
     if style == "count":
         return {"validate": "integer", "criteria": ">=", "value": 0, "error_message": "a whole number, 0 or more"}
+    if style == "share":  # what is divided by it has no value at 0
+        bounds = {"criteria": "between", "minimum": 0.01, "maximum": 1}
+        return {"validate": "decimal", **bounds, "error_message": "from 1 % to 100 %"}
     least = -1 if style == "percent" else 0
     return {"validate": "decimal", "criteria": ">=", "value": least, "error_message": f"a number, {least} or more"}
 

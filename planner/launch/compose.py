@@ -10,7 +10,7 @@ from planner.errors import InputError, InternalError
 from planner.launch import slurm
 from planner.launch.benchmark import benchmarks
 from planner.launch.definition import Options, checked_variables, definition, flags, from_flags
-from planner.launch.engine import Engine
+from planner.launch.engine import Engine, configured
 from planner.launch.facts import Facts
 from planner.launch.found import Found
 from planner.launch.front import FRONT_IMAGE, front_conf
@@ -63,19 +63,14 @@ def of_engine(plan: Plan, engine: Engine) -> list[Deployment]:
     Raises:
         InputError: there is none, or one of a version whose options are not known.
     """
-    ours = [d for d in plan.deployments if isinstance(d, Deployment)]
+    ours = configured(plan, engine.name)
     mine = [d for d in ours if d.engine.name == engine.name]
-    others = sorted({d.engine.name for d in ours} - {engine.name})
     if not mine:
-        asked = (
-            f"the plan was solved for {' and '.join(others)}; its limits and figures do not carry over"
-            if others
-            else ("the plan has no deployment with a configuration: a table of rates or no plan at all")
-        )
-        again = (
-            f": export --to {others[0]}, or solve again with --set 'engine={{name: {engine.name}}}'" if others else ""
-        )
-        raise InputError.single("", f"nothing to write for {engine.name}: {asked}{again}")
+        others = sorted({d.engine.name for d in ours})
+        asked = f"the plan was solved for {' and '.join(others)}; its limits and figures do not carry over"
+        again = f"export --to {others[0]}, or solve again with --set 'engine={{name: {engine.name}}}'"
+        msg = f"nothing to write for {engine.name}: {asked}: {again}"
+        raise InputError.single("", msg)
     version = definition(engine.name).version
     wrong = sorted({d.engine.version for d in mine if not f"{version}.".startswith(f"{d.engine.version}.")})
     if wrong:

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from planner.errors import InternalError
+from planner.errors import InputError, InternalError
 from planner.launch.definition import Options
 from planner.launch.facts import EngineFacts, Facts, ModelFacts
 from planner.launch.servers import Server, Target
-from planner.plan import Deployment
+from planner.plan import Deployment, Plan
 
 _DIGITS = 1e4
 _PYTHON = "python:3.12-slim"
@@ -35,10 +35,10 @@ class Engine(NamedTuple):
 
     ``settings`` are the options that all replicas of a deployment share, ``part`` those of a replica's part on one
     node, given the deployments of its pair, and ``environment`` its variables. ``read`` returns fields of a deployment
-    by their names. ``images`` by device or vendor. ``route`` stands before the parts of a pair, ``bench`` is the
-    command of a benchmark that writes ``result``. Where the configuration file is not an option like any other,
-    ``command`` makes the words of a part from those of its options, and ``said`` reads them back. ``beside`` is what
-    replicas need besides. ``online``: formats that it makes of bf16 weights itself (``checkpoint``);
+    by their names. ``images`` by the beginning of a device's name, or by vendor. ``route`` stands before the parts of a
+    pair, ``bench`` is the command of a benchmark that writes ``result``. Where the configuration file is not an option
+    like any other, ``command`` makes the words of a part from those of its options, and ``said`` reads them back.
+    ``beside`` is what replicas need besides. ``online``: formats that it makes of bf16 weights itself (``checkpoint``);
     ``served`` is what it calls a model, given the model's Hugging Face id. ``block_option`` is left out where the
     kernel chooses, among ``kernel_blocks``. ``launcher``: words before the program that start it on several nodes
     through MPI, which takes a job of the cluster (``slurm``); without any, containers on the nodes find each other.
@@ -91,6 +91,23 @@ class Load(NamedTuple):
     def requests(self) -> int:
         """Requests of a run: some minutes of load, and several for each client."""
         return max(16 * self.clients, math.ceil(180 * self.rate), 32)
+
+
+def configured(plan: Plan, format: str) -> list[Deployment]:
+    """Return the plan's deployments that an engine can be configured for.
+
+    Raises:
+        InputError: there is none: it has no deployments, or rates of a table alone.
+    """
+    found = [d for d in plan.deployments if isinstance(d, Deployment)]
+    if not found:
+        why = (
+            "its deployments are of a table of rates, which says no limits"
+            if plan.deployments
+            else f"it is no plan: {plan.termination.detail}"
+        )
+        raise InputError.single("", f"nothing to write for {format}: {why}")
+    return found
 
 
 def installed(package: str, version: str, command: Sequence[str], options: Sequence[str]) -> Route:

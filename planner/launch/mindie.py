@@ -223,11 +223,7 @@ ENGINE = Engine(
     title="MindIE",
     program=("bash",),
     config=_CONFIG,
-    images=MappingProxyType({
-        "Huawei": _IMAGE.format("A2"),
-        "ascend-910c": _IMAGE.format("A3"),
-        "ascend-910c-a3": _IMAGE.format("A3"),
-    }),
+    images=MappingProxyType({"ascend-910b": _IMAGE.format("A2"), "ascend-910c": _IMAGE.format("A3")}),
     health="/v2/health/ready",
     settings=settings,
     part=part,

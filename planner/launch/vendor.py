@@ -16,13 +16,17 @@ ASCEND_DRIVER = (
 
 
 def image(engine: Engine, hardware: str, vendor: str) -> str:
-    """Return the image for a device, by its own name or its vendor's.
+    """Return the image for a device, by the beginning of its name or by its vendor.
 
     Raises:
         InputError: there is none.
     """
-    found = engine.images.get(hardware) or engine.images.get(vendor)
+    named = (found for key, found in engine.images.items() if hardware.startswith(key))
+    found = next(named, engine.images.get(vendor))
     if found is None:
-        msg = f"no image of {engine.title} {definition(engine.name).version} for {hardware} of {vendor} is known"
+        msg = (
+            f"no image of {engine.title} {definition(engine.name).version} for {hardware} of {vendor} is known, "
+            f"only for {', '.join(engine.images)}"
+        )
         raise InputError.single("", msg)
     return found

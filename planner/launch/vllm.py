@@ -25,6 +25,7 @@ from planner.plan import Deployment
 
 ONLINE = MappingProxyType({"fp8": "fp8"})  # dynamic fp8 of a bf16 checkpoint
 KV_DTYPES = MappingProxyType({"bf16": "bfloat16", "fp8": "fp8"})
+_LINEAR = "gated_delta"
 ROLES = MappingProxyType({"prefill": "kv_producer", "decode": "kv_consumer"})
 _PASSES = MappingProxyType({"matmul_all_reduce_overlap": {"enable_sp": True, "fuse_gemm_comms": True}})
 _SWITCHES = MappingProxyType({"dual_batch_overlap": "enable-dbo"})
@@ -61,7 +62,7 @@ def shared(d: Deployment, facts: Facts, path: str, kv_dtypes: Mapping[str, str] 
     if facts.models[d.model].remote_code:
         options["trust-remote-code"] = True
     options |= _switch("enable-chunked-prefill", on=d.prefill_policy == "mixed_chunked")
-    options |= _switch("enable-prefix-caching", on="gated_delta" not in d.attention.layers)
+    options |= _switch("enable-prefix-caching", on=_LINEAR not in d.attention.layers)
     if d.ep > 1:
         options["enable-expert-parallel"] = True
     if d.context_parallel > 1:
@@ -132,6 +133,8 @@ def environment(server: Server, k: int, facts: Facts) -> dict[str, str]:
             "VLLM_NIXL_SIDE_CHANNEL_HOST": address,
             "VLLM_NIXL_SIDE_CHANNEL_PORT": str(server.transfer_port),
         }
+        if _LINEAR in d.attention.layers:  # its states are sent in this layout only
+            found["VLLM_SSM_CONV_STATE_LAYOUT"] = "DS"
     return found
 
 

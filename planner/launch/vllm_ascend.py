@@ -11,6 +11,7 @@ from planner.launch.definition import Options, checked, flags
 from planner.launch.engine import Engine, Load, Route, checkpoint, network_variables, weight_precision
 from planner.launch.facts import Facts, ModelFacts
 from planner.launch.servers import Server, Target, address_of, node_name
+from planner.launch.vendor import image
 from planner.plan import Deployment
 
 _KV_DTYPES = MappingProxyType({"bf16": "auto"})
@@ -29,7 +30,9 @@ _SHELL = (
     "source /usr/local/Ascend/ascend-toolkit/set_env.sh && source /usr/local/Ascend/nnal/atb/set_env.sh && "
     "export LD_LIBRARY_PATH=$LD_LIBRARY_PATH:/usr/local/lib && exec "
 )
-_IMAGES = MappingProxyType({"Huawei": _IMAGE} | dict.fromkeys(("ascend-910c", "ascend-910c-a3"), f"{_IMAGE}-a3"))
+# Its other image, for 310P, computes in fp16, not in bf16; 910A is not served, and no image of the release is for 950:
+# docs/source/installation.md and .github/workflows/schedule_image_build_and_push.yaml at that tag.
+_IMAGES = MappingProxyType({"ascend-910b": _IMAGE, "ascend-910c": f"{_IMAGE}-a3"})
 _BUFFER = 200  # MiB of HCCL's buffers by default
 _EXCHANGED = 512  # tokens of a tensor-parallel rank that are exchanged at once, at most
 _PROXY = "/vllm-workspace/vllm-ascend/examples/disaggregated_prefill_v1/load_balance_proxy_server_example.py"
@@ -149,8 +152,7 @@ def route(target: Target) -> Route:
         sides[f"{side}-hosts"] = [f"${{{address_of(server.head)}}}" for server in found]
         sides[f"{side}-ports"] = [server.port for server in found]  # type: ignore[misc]
     options = checked("vllm-ascend", "route", {"host": "0.0.0.0", "port": target.port, **sides})
-    image = _IMAGES.get(target.prefill[0].deployment.hardware, _IMAGE)
-    return Route(image, ("python3", _PROXY, *flags(options)))
+    return Route(image(ENGINE, target.prefill[0].deployment.hardware, "Huawei"), ("python3", _PROXY, *flags(options)))
 
 
 def bench(load: Load) -> list[str]:

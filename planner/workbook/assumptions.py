@@ -54,7 +54,7 @@ class _Setting(NamedTuple):
 
 _SETTINGS = (
     _Setting(
-        "utilisation_target", 1.0, "share of the predicted rate", "percent",
+        "utilisation_target", 1.0, "share of the predicted rate", "share",
         "how full replicas may be planned; the plan itself uses all of their predicted rate",
     ),
     _Setting("monthly_growth", 0.05, "per month", "percent", f"growth of every load; {_YOURS}"),

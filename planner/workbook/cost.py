@@ -63,10 +63,10 @@ def _columns(given: Assumptions, load: Demand) -> tuple[Column, ...]:
         Column("devices", "planned", "device", "count",
                lambda row: parts[row.item.name]["replicas"] * parts[row.item.name]["devices_per_replica"],
                summed=True),
-        Column("cost_usd_per_h", "planned", "USD/h", "money", spent("devices")),
+        Column("cost_usd_per_h", "planned", "USD/h", "money", spent("devices"), summed=True),
         Column("devices_needed", "needed", "device", "count",
                lambda row: parts[row.item.name]["devices_needed"], summed=True),
-        Column("needed_cost_usd_per_h", "needed", "USD/h", "money", spent("devices_needed")),
+        Column("needed_cost_usd_per_h", "needed", "USD/h", "money", spent("devices_needed"), summed=True),
     )  # fmt: skip
 
 
@@ -122,10 +122,11 @@ def _totals(given: Assumptions, load: Demand, by_deployment: Table, pools: Table
         Column("unit", "unit", "", "text", lambda row: row.item.unit),
         Column("meaning", "meaning", "", "text", lambda row: row.item.meaning),
     )
-    planned, needed = (_all(by_deployment, key) for key in ("cost_usd_per_h", "needed_cost_usd_per_h"))
+    planned, needed = (by_deployment.totals[key] for key in ("cost_usd_per_h", "needed_cost_usd_per_h"))
     hourly = [Formula(name, cell.value) for name, cell in (("cost_usd_per_h", planned), ("needed_usd_per_h", needed))]
     carried = total(load.workloads.range("capacity_requests_per_s"))
-    rated = _all(pools, "rated_power_w", of_used=True)
+    used = [row["rated_power_w"] for row in pools.refs if row["devices_used"].value]
+    rated = if_known(used, total(used))
     items = [
         _Total("cost_usd_per_h", "cost per hour", "USD/h", "money", planned, "planned devices"),
         _Total("cost_usd_per_month", "cost per month", "USD/month", "money", _times(hourly[0], hours), "the same"),
@@ -149,9 +150,3 @@ def _times(hourly: Formula, hours: Formula) -> Formula:
 
 def _per_million(hourly: Formula, per_s: Formula) -> Formula:
     return if_known([hourly], hourly / (per_s * _SECONDS_PER_HOUR) * _PER_MILLION)
-
-
-def _all(source: Table, key: str, *, of_used: bool = False) -> Formula:
-    """Return the sum of a column where all its cells are known, of pools those in use."""
-    cells = [row[key] for row in source.refs if not of_used or row["devices_used"].value]
-    return if_known(cells, total(cells if of_used else source.range(key)))

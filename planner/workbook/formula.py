@@ -126,6 +126,11 @@ def if_known(needed: Sequence[Formula], then: Formula) -> Formula:
     )
 
 
+def may_be_unknown(cell: Cell) -> bool:
+    """Tell whether a cell says that it is unknown as soon as what it needs is."""
+    return isinstance(cell, Formula) and cell.text.endswith(f',"{UNKNOWN}")')
+
+
 def change(now: Formula, before: Formula) -> Formula:
     """Return a relative change where both are known and there was something before."""
     return if_known([now, before], if_above(before, Formula("0", 0), now / before - 1, UNKNOWN))

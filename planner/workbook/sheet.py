@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from planner.workbook.formula import Cell, Formula, Range, total
+from planner.workbook.formula import Cell, Formula, Range, if_known, may_be_unknown, total
 
-Style = Literal["text", "count", "number", "money", "percent", "factor", "general"]
+Style = Literal["text", "count", "number", "money", "percent", "share", "factor", "general"]
 _LONGEST = 200
 _NO_LETTER = re.compile(r"[^A-Za-z0-9_]+")
 
@@ -33,7 +33,8 @@ class Column(NamedTuple):
     """A column: ``key`` is its tidy name with the unit; ``title`` and ``unit`` head it.
 
     ``fill`` gives the value or formula of a row; ``style`` may depend on its item. ``editable``: values that are the
-    reader's to change. ``summed``: the table ends with their total. ``named``: what a row's cell is called in formulas.
+    reader's to change. ``summed``: the table ends with their total, which is unknown where one of them is. ``named``:
+    what a row's cell is called in formulas.
     """
 
     key: str
@@ -177,10 +178,18 @@ def table(
         filled.append(tuple(cells))
         refs.append(row)
     made = Table(sheet, key, title, note, top, tuple(columns), rows, tuple(filled), tuple(refs), {}, {}, names)
-    sums = {column.key: total(made.range(column.key)) for column in columns if column.summed} if filled else {}
+    sums = {column.key: _sum(made, column.key) for column in columns if column.summed} if filled else {}
     end, places = made.first + len(filled), [column.key for column in columns]
     totals = {key: Formula(f"{sheet}!{address(end, places.index(key))}", cell.value) for key, cell in sums.items()}
     return made._replace(sums=sums, totals=totals)
+
+
+def _sum(made: Table, key: str) -> Formula:
+    """Return the sum of a column, which a word in place of a number makes unknown, now or once one is put there."""
+    place = [column.key for column in made.columns].index(key)
+    cells = [row[key] for row, written in zip(made.refs, made.cells, strict=True) if may_be_unknown(written[place])]
+    whole = total(made.range(key))
+    return if_known(cells, whole) if cells else whole
 
 
 def _unused(name: str, taken: Mapping[str, str]) -> str:

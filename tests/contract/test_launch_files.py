@@ -18,6 +18,7 @@ from planner.errors import InputError, InternalError
 from planner.exporters import FORMATS
 from planner.exporters.json_file import plan_text
 from planner.launch import definition as definitions
+from planner.launch import mindie, vendor, vllm, vllm_ascend
 from planner.launch.definition import definition, from_flags
 from planner.launch.servers import FRONT, METRICS, ROUTER, address_of, clients_of_one, servers, slug
 from planner.launch.vllm_ascend import exchange_buffer
@@ -301,6 +302,28 @@ def test_a_plan_for_another_engine_is_refused(solved):
         handover.export(plan, "sglang", SCENARIOS)
 
 
+@pytest.mark.parametrize(
+    ("format", "hardware", "image"),
+    [
+        ("vllm-ascend", "ascend-910b3", "quay.io/ascend/vllm-ascend:v0.24.0rc1"),
+        ("vllm-ascend", "ascend-910c-a3", "quay.io/ascend/vllm-ascend:v0.24.0rc1-a3"),
+        ("vllm-ascend", "ascend-310p", None),
+        ("vllm-ascend", "ascend-910a", None),
+        ("vllm-ascend", "ascend-950pr", None),
+        ("mindie", "ascend-910b2", "mindie:3.0.0-800I-A2-py311-openeuler24.03-lts"),
+        ("mindie", "ascend-310p", None),
+    ],
+)
+def test_an_image_is_for_the_device_or_none(format, hardware, image):
+    """Images of one vendor differ by device: that of another device would start, and find no kernels."""
+    engine = {"vllm-ascend": vllm_ascend, "mindie": mindie}[format].ENGINE
+    if image is None:
+        with pytest.raises(InputError, match=rf"no image .* for {hardware} of Huawei .* only for ascend-910b"):
+            vendor.image(engine, hardware, "Huawei")
+    else:
+        assert vendor.image(engine, hardware, "Huawei") == image
+
+
 def test_a_pair_of_several_shapes_is_refused_where_the_connector_takes_one(solved):
     path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ("search.pp=[1]",)
     plan = solved(path, settings).plan
@@ -326,10 +349,11 @@ def test_a_pair_whose_prefill_has_the_smaller_tp_is_refused_where_the_connector_
         LAUNCH["vllm-ascend"].load().files(plan._replace(deployments=tuple(turned)), facts)
 
 
-def test_a_plan_without_configurations_is_refused(solved):
-    for scenario in ("column_table", "infeasible"):
-        with pytest.raises(InputError, match="no deployment with a configuration"):
-            handover.export(solved(SCENARIOS / f"{scenario}.yaml").plan, "vllm", SCENARIOS)
+@pytest.mark.parametrize("format", ["vllm", "mindie", "dynamo"])
+def test_a_plan_without_configurations_is_refused(format, solved):
+    for scenario, why in (("column_table", "table of rates"), ("infeasible", "no plan: proven infeasible")):
+        with pytest.raises(InputError, match=f"nothing to write for {format}: .*{why}"):
+            handover.export(solved(SCENARIOS / f"{scenario}.yaml").plan, format, SCENARIOS)
 
 
 def test_a_tampered_plan_is_refused(solved):
@@ -370,13 +394,27 @@ def test_replicas_of_a_node_share_no_port(exported):
 
 def test_attention_ranks_of_sglang_keep_apart_on_a_node(solved):
     """Eight replicas on a node, each of which takes more ports than the one for requests."""
-    path = SCENARIOS / "quickstart.yaml"
-    plan = solved(path, (_SGLANG,)).plan
-    facts = handover.facts_of(load_scenario(path, (_SGLANG,)), plan)
+    path, settings = SCENARIOS / "quickstart.yaml", (_SGLANG, "search.roles=[mixed]")
+    plan = solved(path, settings).plan
+    facts = handover.facts_of(load_scenario(path, settings), plan)
     (d,) = plan.deployments
     many = plan._replace(deployments=(d._replace(replicas=8, devices_per_replica=1, attention_dp=2),))
     taken = [port for server in servers(many, facts) for port in ports_of(server, "sglang")]
     assert len(taken) == len(set(taken)) == 8 * (1 + 1 + 7)
+
+
+def test_states_of_linear_attention_are_in_the_layout_that_is_sent(solved):
+    """vLLM's connector stops at start in any other; replicas that send nothing keep the engine's own."""
+    path = SCENARIOS / "deepseek_v3_h200.yaml"
+    plan = solved(path).plan
+    facts = handover.facts_of(load_scenario(path), plan)
+    for server in servers(plan, facts):
+        d = server.deployment
+        mamba = server._replace(
+            deployment=d._replace(attention=d.attention._replace(layers={"gated_delta": 1, "gqa": 1}))
+        )
+        said = [vllm.ENGINE.environment(s, 0, facts).get("VLLM_SSM_CONV_STATE_LAYOUT") for s in (server, mamba)]
+        assert said == [None, None if d.role == "mixed" else "DS"]
 
 
 def test_benchmarks_stand_beside_what_is_predicted_for_their_own_load(exported):

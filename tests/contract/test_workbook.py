@@ -229,7 +229,8 @@ def test_another_program_calculates_the_cached_values(recalculated):
     value, compared = model.value(), 0
     for sheet in sheets(plan, facts.capacity):
         for table in sheet.tables:
-            for row, cells in enumerate(table.cells):
+            last = tuple(table.sums.get(column.key) for column in table.columns)
+            for row, cells in enumerate((*table.cells, last)):
                 for place, cell in enumerate(cells):
                     if isinstance(cell, Formula):
                         found = value(sheet.name, table.first + row, place)
@@ -255,6 +256,16 @@ def test_a_changed_price_changes_the_total_as_pricing_again_does(recalculated):
     assert float(hourly) == pytest.approx(wanted, rel=CLOSE)
     monthly = value(*before.row("totals", "value", "cost_usd_per_month"))
     assert float(monthly) == pytest.approx(wanted * 730, rel=CLOSE)
+    assert float(value(*below(before, "cost", "cost_usd_per_h"))) == pytest.approx(wanted, rel=CLOSE)
+    first = next(d.inventory for d in plan.deployments)
+    blank = model.value({before.row("prices", "price_usd_per_h", first): None})
+    assert blank(*below(before, "cost", "cost_usd_per_h")) == UNKNOWN, "no sum of what is known alone"
+
+
+def below(book, table, key):
+    """The place of a column's total: sheet, row, column."""
+    t = book.tables[table]
+    return t.sheet, t.first + len(t.cells), [column.key for column in t.columns].index(key)
 
 
 def test_growth_the_target_loads_and_rates_move_what_is_needed(known, written, tmp_path):
@@ -313,13 +324,36 @@ def test_tables_are_the_same_values(known):
     assert said["workload"] == row["workload"] == "chat"
 
 
+def test_no_text_ends_where_its_column_does(known, written):
+    """What is longer than its column goes on in the next line, and its row has room for that."""
+    plan, facts = known("h800_h20")
+    book, compared = openpyxl.load_workbook(io.BytesIO(written("h800_h20"))), 0
+    for sheet in sheets(plan, facts.capacity):
+        page = book[sheet.name]
+        widths = {n: d.width for d in page.column_dimensions.values() for n in range(d.min, d.max + 1)}
+        for table in sheet.tables:
+            for row, cells in enumerate(table.cells, start=table.first + 1):
+                for place, text in enumerate(cells, start=1):
+                    cell = page.cell(row, place)
+                    if isinstance(text, str) and len(text) > widths[place]:
+                        assert cell.alignment.wrap_text, text
+                        assert page.row_dimensions[row].height > 13.5 * 2, text
+                        compared += 1
+    assert compared > 5
+
+
 def test_studies_are_shown(solved):
     path = SCENARIOS / "quickstart.yaml"
     settings = ("search.tp=[2]", "search.pp=[1]", "search.roles=[mixed]")
     plan = solved(path, settings).plan
     (content,) = handover.export(plan, "xlsx", SCENARIOS, alternatives=2).values()
     book = openpyxl.load_workbook(io.BytesIO(content), data_only=True)
-    ranks = [row[0] for row in book["Alternatives"].iter_rows(min_row=6, values_only=True)]
+    sheet = book["Alternatives"]
+    (share,) = [
+        dv for dv in book["Assumptions"].data_validations.dataValidation if dv.operator == "between" or not dv.operator
+    ]
+    assert (share.formula1, share.formula2) == ("0.01", "1"), "nothing may be planned for a utilisation of 0"
+    ranks = [row[0] for row in sheet.iter_rows(min_row=6, values_only=True)]
     assert ranks[: len(ranks)] == list(range(1, len(ranks) + 1))
     hangs = {row[2] for row in book["Sensitivity"].iter_rows(values_only=True)}
     assert {"hbm_bandwidth", "ffn_flops"} <= hangs

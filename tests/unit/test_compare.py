@@ -119,6 +119,22 @@ def test_the_term_that_was_made_worse_is_found(solved, tp, field, offset, kind):
     assert true.tpot > 0
 
 
+@pytest.mark.parametrize(
+    ("model", "other"),
+    [
+        ("", False),
+        ("Qwen/Qwen3-32B", False),
+        ("/models/Qwen3-32B-fp8", False),
+        ("Qwen3-32B", False),
+        ("Qwen3-8B", True),
+    ],
+)
+def test_a_result_of_another_model_is_said(plan, case, model, other):
+    run = measured(0.9, 0.038, rate=10.0)._replace(model=model)
+    (one,) = compared(plan, case, [Asked(run, "chat", 0)], "plan.json").runs
+    assert [model in note for note in one.notes if "the result is of" in note] == [True] * other
+
+
 def test_what_is_as_predicted_has_no_cause(plan, case):
     found, load = operating.streams(plan, "chat"), at_plan(plan)
     same = Explained(operating.seen(case, found, load), lambda change: operating.seen(case, found, load, change))

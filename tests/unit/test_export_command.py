@@ -1,5 +1,6 @@
 """`planner export`: what it writes where, and what it refuses without leaving anything behind."""
 
+import errno
 import json
 import os
 import stat
@@ -9,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from planner.cli import app
+from planner.errors import InputError
 from planner.exporters import FORMATS
 from planner.exporters.json_file import plan_text
-from planner.output import write_folder
+from planner.output import write_file, write_folder
 
 ASKED = ("search.tp=[2]", "search.pp=[1]", "search.roles=[mixed]")
 QUICKSTART = Path("quickstart")
@@ -107,6 +109,27 @@ def test_a_failure_half_way_leaves_what_was_there(tmp_path):
         write_folder(out, {"a.txt": "new", "a.txt/b.txt": "below a file"}, force=True)
     assert (out / "a.txt").read_text() == "old"
     assert left(tmp_path) == ["launch"]
+
+
+@pytest.mark.parametrize("content", ["text", b"bytes"])
+def test_a_full_disk_leaves_nothing_behind(content, tmp_path, monkeypatch):
+    def full(path, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        write_file(tmp_path / "plan.xlsx", content)
+    assert left(tmp_path) == []
+
+
+def test_a_folder_that_holds_the_plan_is_kept_even_if_forced(plan, tmp_path):
+    result = run(plan, "--to", "dynamo", "--out", tmp_path, "--force")
+    assert result.exit_code == 0, "plan.json is in the new folder, too"
+    mine = plan.rename(tmp_path / "mine.json")
+    result = run(mine, "--to", "vllm", "--out", tmp_path, "--force")
+    assert result.exit_code == 2
+    assert "holds the plan itself" in result.output
+    assert mine.exists()
 
 
 def test_several_files_need_a_folder(plan):
