@@ -24,7 +24,7 @@ _SAME = 1e-9  # relative: both are solved to this
 def agreed(problem: PlanningProblem, solve: Solve, time_limit: float) -> tuple[float, ...]:
     """Return the best values of the first goals that are proven so, never of all; often none.
 
-    Where certain columns are asked for, or so many replicas of them, there are none: neither small problem has them all.
+    None where certain columns are asked for, or so many replicas of them: neither small problem has them all.
 
     Args:
         problem: a reduced problem, whose goals are held in order.
