@@ -24,12 +24,14 @@ _SAME = 1e-9  # relative: both are solved to this
 def agreed(problem: PlanningProblem, solve: Solve, time_limit: float) -> tuple[float, ...]:
     """Return the best values of the first goals that are proven so, never of all; often none.
 
+    None where certain columns are asked for, or so many replicas of them: neither small problem has them all.
+
     Args:
         problem: a reduced problem, whose goals are held in order.
         solve: the solver of both problems.
         time_limit: seconds both may take.
     """
-    if len(problem.routes.prefill) < _MANY or set(LATENCIES) & set(problem.metrics):
+    if len(problem.routes.prefill) < _MANY or set(LATENCIES) & set(problem.metrics) or problem.fixed or problem.asked:
         return ()
     return tuple(_agreed(problem, solve, time.monotonic() + time_limit))
 

@@ -25,6 +25,8 @@ from planner.problem import Flow, GoalSpec, PlanningProblem
 from planner.problems import is_simple, planning_problem, reduced
 from planner.solvers import solver as solver_named
 from planner.table import ColumnTable, Floats, Ints
+from planner.text import figure, scaled
+from planner.units import METRIC_UNITS
 from planner.verify import Evidence
 from planner.verify import optimum as dynamic
 from planner.verify.flows import flow_violations
@@ -212,9 +214,9 @@ def together(problem: PlanningProblem) -> Iterator[str]:
         yield "each workload alone would fit: together they do not"
     for link in problem.links:
         ends = " and ".join(link.between)
-        yield f"caches between {ends} may take {link.bandwidth:g} byte/s: with more there may be a plan"
+        yield f"caches between {ends} may take {scaled(link.bandwidth, 'B/s')}: with more there may be a plan"
     if problem.limits:
-        asked = ", ".join(f"{name} {most:g}" for name, most in problem.limits.items())
+        asked = ", ".join(f"{name} {figure(most)} {METRIC_UNITS[name]}" for name, most in problem.limits.items())
         yield f"without the limits of the whole plan ({asked}) there may be a plan: set them aside one by one"
 
 

@@ -154,4 +154,5 @@ def is_simple(problem: PlanningProblem) -> bool:
     used = {problem.table.pools[p].role for p in np.unique(problem.table.pool)}
     whole = all(len(stock.domains) == 1 for stock in problem.stocks.values())
     plain = not any(goal.weights or goal.metric in LATENCIES for goal in problem.goals)
-    return roles >= used and used <= {"mixed"} and len(problem.loads) == 1 and plain and whole and not problem.limits
+    plain = plain and not (problem.limits or problem.fixed or problem.asked)
+    return roles >= used and used <= {"mixed"} and len(problem.loads) == 1 and plain and whole

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.schema.precision import FORMATS
+from planner.schema.precision import FORMATS, KV_FORMATS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,6 +34,7 @@ AXES = (*STRUCTURE, *LOAD)
 DECIDED = (*AXES, "max_num_seqs")  # what a column fixes: the searched values and the limit that follows
 _MOST_CODES = 1 << 62  # as far as whole numbers of 64 bit count
 POLICIES = ("mixed_chunked", "separate_chunked", "separate_whole", "mixed_whole")
+_DEGREES = {"tp": "tp", "pp": "pp", "attention_dp": "dp", "ep": "ep", "context_parallel": "cp"}
 RESOURCE_NAMES = {  # in words
     "compute": "compute",
     "vector": "element-wise work",
@@ -111,13 +112,31 @@ class Configuration(NamedTuple):
         return self.tp * self.pp * self.attention_dp
 
     def label(self) -> str:
-        """Short form for people."""
+        """Short form for people, which tells what the model is split over, the formats and the limits."""
         role = "" if self.role == "mixed" else f"{self.role} "
-        dp = f" dp{self.attention_dp}" if self.attention_dp > 1 else ""
-        ep = f" ep{self.ep}" if self.ep > 1 else ""
-        drafts = f", {self.speculative_tokens} drafts" if self.speculative_tokens else ""
-        degrees = f"{role}tp{self.tp} pp{self.pp}{dp}{ep} {self.weight_precision}{drafts}"
-        return f"{degrees}, {self.max_num_seqs} seqs, {self.max_num_batched_tokens} tokens on {self.inventory}"
+        split = degrees(self._asdict(), always=("tp", "pp"))
+        drafts = f", {drafts_of(self.speculative_tokens)}" if self.speculative_tokens else ""
+        cache = f", {self.kv_precision} cache" if self.kv_precision != KV_FORMATS[0] else ""
+        limits = f"{self.max_num_seqs} seqs, {self.max_num_batched_tokens} tokens on {self.inventory}"
+        return f"{role}{split} {self.weight_precision}{drafts}{cache}, {limits}"
+
+
+def degrees(of: Mapping[str, Any], always: Sequence[str] = ("tp",)) -> str:
+    """Return what the model is split over, in short, from values by name; a degree of one only where ``always``."""
+    shown = [f"{short}{of[name]}" for name, short in _DEGREES.items() if of[name] > 1 or name in always]
+    redundant = of["redundant_experts"]
+    shown += [f"{redundant} redundant expert{'s' if redundant > 1 else ''}"] if redundant else []
+    return " ".join(shown)
+
+
+def of_role(label: str, role: str) -> str:
+    """Return a label that tells the role of a replica, too."""
+    return label if role == "mixed" or label.startswith(role) else f"{role} {label}"
+
+
+def drafts_of(tokens: int) -> str:
+    """Return how many draft tokens a step checks, in words."""
+    return f"{tokens} draft{'s' if tokens > 1 else ''}"
 
 
 class Rejection(NamedTuple):
@@ -193,7 +212,9 @@ class ColumnTable:
 
     def label(self, column: int) -> str:
         """Return a column's short form for people: its own name where it has one."""
-        return self.labels[column] if self.labels else self.configuration(column).label()
+        if self.labels:
+            return of_role(self.labels[column], self.pools[int(self.pool[column])].role)
+        return self.configuration(column).label()
 
     def where(self, **wanted: str) -> NDArray[np.bool_]:
         """Return which columns belong to pools with these fields, like ``where(inventory="h100")``, shape (C,)."""

@@ -66,7 +66,10 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> AnyCase:
         InputError: every fault of the scenario and of the specifications it names.
     """
     path = find_scenario(path)
-    return _any_case(_overridden(yaml_io.load(path), overrides), path.parent)
+    document = yaml_io.load(path)
+    if isinstance(document.data, dict) and {"planner_version", "deployments"} <= document.data.keys():
+        raise InputError.single(str(path), "is a plan; here goes the scenario that it was made from")
+    return _any_case(_overridden(document, overrides), path.parent)
 
 
 def scenario_from_data(

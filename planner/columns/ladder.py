@@ -134,8 +134,9 @@ def _parameter(setting: Setting, axes: Axes, name: str) -> tuple[str, str, float
     parts = setting.architecture.formats.get(weights)
     stored = weights if parts is None else (parts.experts if setting.architecture.num_experts else parts.ffn)
     multiplied = multiplies_in(hardware, stored) or "bf16"
+    matrix = "matrix rate (bf16)" if multiplied == "bf16" else f"matrix rates (shown: {multiplied})"
     return {
-        "compute": (f"matrix rate ({multiplied})", "flop/s", hardware.peak_flops[multiplied].value),
+        "compute": (matrix, "flop/s", hardware.peak_flops[multiplied].value),
         "vector": ("element-wise rate", "flop/s", hardware.engines.vector_flops.value),
         "hbm_bandwidth": ("memory bandwidth", "byte/s", hardware.memory.bandwidth.value),
         "link_bandwidth": ("link bandwidth", "byte/s", hardware.scale_up[0].bandwidth.value),

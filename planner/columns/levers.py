@@ -16,6 +16,7 @@ from planner.constants import MILLISECONDS_PER_SECOND
 from planner.explanation import Obstacle
 from planner.schema.base import Sourced
 from planner.table import Floats
+from planner.text import figure
 
 M = TypeVar("M", bound=BaseModel)
 CAPACITY = "memory_capacity"
@@ -133,6 +134,6 @@ def _broken(setting: Setting, values: Mapping[str, Floats], place: int) -> list[
         found.append(Obstacle(rule.name, rule.meaning, rule.detail(setting, at)))
     for name, limit in limits(setting.workload).items():
         if not at[name] <= limit:
-            reached, asked = (f"{x * MILLISECONDS_PER_SECOND:.4g} ms" for x in (at[name], limit))
+            reached, asked = (f"{figure(x * MILLISECONDS_PER_SECOND)} ms" for x in (at[name], limit))
             found.append(Obstacle(name, f"misses the {name.upper()} limit", f"{reached} of {asked}"))
     return found

@@ -6,6 +6,7 @@ import numpy as np
 
 from planner.constants import MILLISECONDS_PER_SECOND
 from planner.table import ColumnTable
+from planner.text import figure
 
 
 def latency_shortfall(table: ColumnTable, limits: Mapping[str, float]) -> list[str]:
@@ -36,7 +37,7 @@ def _least(table: ColumnTable, name: str, other: str, limit: float) -> float:
 def _closest(table: ColumnTable, name: str, limit: float, among: np.ndarray, condition: str = "") -> str:
     values = np.where(among, table.figures[name], np.inf)
     at = int(np.argmin(values))
-    best, wanted = (f"{x * MILLISECONDS_PER_SECOND:.4g} ms" for x in (float(values[at]), limit))
+    best, wanted = (f"{figure(x * MILLISECONDS_PER_SECOND)} ms" for x in (float(values[at]), limit))
     what = f"{name} ≤ {wanted} cannot be met{condition}"
     return f"{what}: the closest that any replica comes at any load is {best} ({table.configuration(at).label()})"
 

@@ -15,7 +15,7 @@ from planner.explanation import (
     WhyNot,
 )
 from planner.plan import AnyDeployment, Deployment, Plan
-from planner.table import RESOURCE_NAMES
+from planner.table import RESOURCE_NAMES, of_role
 from planner.text import Block, Lines, Table, figure, prefill, scaled
 
 _METRICS = {"rate": "request/s", "ttft": "TTFT", "tpot": "TPOT", "itl": "ITL"}
@@ -91,7 +91,7 @@ def resource(name: str) -> str:
 
 def _words(d: AnyDeployment, *, settings: bool) -> str:
     if not isinstance(d, Deployment):
-        return f"{d.label} on {d.inventory}"
+        return f"{of_role(d.label, d.role)} on {d.inventory}"
     turned_on = f", {', '.join(d.overlaps)} on" if d.overlaps else ""
     more = f" ({prefill(d.prefill_policy, d.role)}, blocks of {d.block_size}{turned_on})" if settings else ""
     return f"{d.configuration().label()}{more}"
@@ -159,7 +159,8 @@ def _ladder(d: DeploymentExplained) -> Iterator[tuple[str, tuple[str, ...]]]:
     if d.first is not None:
         first = d.first
         still = first.then[:1] == d.limited_by[:1]
-        until = f"where {_then(first)} still stops it" if still else f"until {_then(first)} stops it"
+        stop = "stop" if len(first.then) > 1 else "stops"
+        until = f"where {_then(first)} still {stop} it" if still else f"until {_then(first)} {stop} it"
         before = scaled(first.value, first.unit)
         yield "first", (f"{_better(first)} from {before}: {_change(first.load)} request/s within the limits, {until}",)
     for number, rung in enumerate(d.ladder, start=1):

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from planner.plan import AnyDeployment, Deployment, ObjectiveValue, Plan
 from planner.report import Limit, Report
 from planner.schema.calibration import MEDIAN
-from planner.table import RESOURCE_NAMES
+from planner.table import RESOURCE_NAMES, drafts_of, of_role
+from planner.table import degrees as split_over
 from planner.text import aligned, figure, grouped, kernel, nearest, prefill, shows
 
 _GB = 1e9
@@ -47,20 +48,14 @@ def _chance(report: Report) -> str:
 def _what(d: AnyDeployment) -> str:
     role = "" if d.role == "mixed" else f"{d.role} "
     if not isinstance(d, Deployment):
-        return f"{'' if d.label.startswith(d.role) else role}{d.label} on {d.inventory}"
+        return f"{of_role(d.label, d.role)} on {d.inventory}"
     return f"{role}{degrees(d)} on {d.hardware}"
 
 
 def degrees(d: Deployment) -> str:
     """Return how a replica is split, in short."""
-    parts = [f"tp{d.tp}"]
-    parts += [f"pp{d.pp}"] if d.pp > 1 else []
-    parts += [f"dp{d.attention_dp}"] if d.attention_dp > 1 else []
-    parts += [f"ep{d.ep}"] if d.ep > 1 else []
-    parts += [f"cp{d.context_parallel}"] if d.context_parallel > 1 else []
-    parts += [f"{d.redundant_experts} redundant experts"] if d.redundant_experts else []
-    parts += [f"{d.speculative_tokens} draft{'s' if d.speculative_tokens > 1 else ''}"] if d.speculative_tokens else []
-    return " ".join(parts)
+    drafts = f" {drafts_of(d.speculative_tokens)}" if d.speculative_tokens else ""
+    return f"{split_over(d._asdict())}{drafts}"
 
 
 def _deployments(plan: Plan) -> list[str]:

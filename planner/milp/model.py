@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.errors import InternalError
 from planner.table import Floats, Ints
 
 Sense = Literal["maximize", "minimize"]
@@ -112,7 +113,15 @@ class Sparse(NamedTuple):
 
 
 def sparse(milp: Milp) -> Sparse:
-    """Return the rows in compressed form."""
+    """Return the rows in compressed form.
+
+    Raises:
+        InternalError: a row names a variable that is not there, which a solver in C would read past its memory.
+    """
+    for row in milp.rows:
+        if row.coefficients and not 0 <= min(row.coefficients) <= max(row.coefficients) < len(milp.variables):
+            msg = f"row {row.name} names a variable beyond the {len(milp.variables)} of the problem"
+            raise InternalError(msg)
     start = np.cumsum([0, *(len(row.coefficients) for row in milp.rows)], dtype=np.int64)
     return Sparse(
         start=start,

@@ -20,7 +20,7 @@ from planner.explain.trades import trades
 from planner.explanation import Obstacle, WhyNot
 from planner.pipeline import best_plan, keeps_best_only
 from planner.plan import Deployment, Plan
-from planner.problem import PlanningProblem
+from planner.problem import Load, PlanningProblem
 from planner.problems import planning_problem, reduced
 from planner.schema.precision import FORMATS, KV_FORMATS
 from planner.schema.scenario import Scheduler
@@ -30,6 +30,7 @@ from planner.text import runs
 
 ROLES = ("mixed", "prefill", "decode")
 _OTHER_HALF = {"prefill": "decode", "decode": "prefill"}
+NO_ROOM = "so many such replicas have no room, or serve nothing within the limits"
 _UNLIKE = "legal replicas are of another moe_tp, or turn on other overlaps"
 
 
@@ -74,8 +75,7 @@ def why_not(case: Case, plan: Plan, asked: Restriction, *, at_least_one: bool = 
     if not other.deployments:
         without = [setting for setting, table in zip(narrow, mine, strict=True) if not len(table)]
         found, more = _impossible(wide, asked, without) if without else ((), ())
-        missing = _missing(problem, small, other, asked, at_least_one=at_least_one or bool(without))
-        return result._replace(obstacles=found, reasons=(*missing, *more))
+        return result._replace(obstacles=found, reasons=(*_missing(problem, small, other), *more))
     other = checked(wide, other, problem, small)
     return result._replace(other=other, trades=trades(plan, other))
 
@@ -230,25 +230,44 @@ def _no_place(wide: Case, asked: Restriction) -> Iterator[str]:
         yield f"inventory {asked.inventory} has {wide.hardware[asked.inventory].name}, not {asked.hardware}"
 
 
-def _missing(
-    problem: PlanningProblem, small: PlanningProblem, other: Plan, asked: Restriction, *, at_least_one: bool
-) -> Iterator[str]:
-    """Say why columns that meet all limits make no plan."""
+def _missing(problem: PlanningProblem, small: PlanningProblem, other: Plan) -> Iterator[str]:
+    """Say why columns that meet all limits make no plan: what each workload alone could have, else what they share."""
     if other.termination.reason != "infeasible":
         yield other.termination.detail
         return
-    yield "there are such replicas within the latency limits, but proven to be no plan with them"
-    if at_least_one or asked.replicas is not None:
-        return
-    free = small._replace(limits={}, links=())
-    if len(problem.loads) == 1:
-        able, (load,) = most_load(problem._replace(limits={}, links=()), free), problem.loads
+    short = [line for load in problem.loads for line in _too_little(problem, small, load)]
+    if not short:
+        yield "there are such replicas within the latency limits, but proven to be no plan with them"
+    yield from short or together(problem)
+
+
+def _too_little(problem: PlanningProblem, small: PlanningProblem, load: Load) -> Iterator[str]:
+    """Say how much of its load a workload could have, had it all devices and links, where that is not enough."""
+    mine, few = (_only(whole, load)._replace(limits={}, links=()) for whole in (problem, small))
+    able, several = most_load(mine, few), len(problem.loads) > 1
+    among = f" for {load.workload}" if several else ""
+    if not able:
+        yield (NO_ROOM if few.fixed else NO_PAIR) + among
+    elif load.demand is not None and able < load.demand:
         unit = "request/s" if load.kind == "rate" else "requests in flight"
-        if not able:
-            yield NO_PAIR
-        elif load.demand is not None and able < load.demand:
-            yield from load_shortfall(load.demand, {"": able}, unit)
-    yield from together(problem)
+        yield from load_shortfall(load.demand, {"": able}, unit + among)
+
+
+def _only(problem: PlanningProblem, load: Load) -> PlanningProblem:
+    """Return the part of a problem that one workload has to do with."""
+    mine = np.nonzero(problem.table.where(workload=load.workload))[0]
+    place = {column: i for i, column in enumerate(mine.tolist())}
+    routes = problem.routes.take(np.nonzero(np.isin(problem.routes.prefill, mine))[0])
+    prefill, decode = (np.array([place[c] for c in side.tolist()], np.int64) for side in routes[:2])
+    fixed = ((tuple(place[c] for c in columns if c in place), n) for columns, n in problem.fixed)
+    asked = (tuple(place[c] for c in columns if c in place) for columns in problem.asked)
+    return problem._replace(
+        table=problem.table.take(mine),
+        routes=routes._replace(prefill=prefill, decode=decode),
+        loads=(load,),
+        fixed=tuple(part for part in fixed if part[0]),
+        asked=tuple(columns for columns in asked if columns),
+    )
 
 
 def _meaning(asked: Restriction, *, at_least_one: bool) -> str:

@@ -47,3 +47,16 @@ def test_values_known_beforehand_are_the_best(name):
         assert held.notes == whole.notes == ()
         for goal in milp.objectives:
             assert goal.value(held.point) == pytest.approx(goal.value(whole.point), rel=1e-7)
+
+
+@pytest.mark.parametrize("required", ["asked", "fixed"])
+def test_columns_that_are_required_are_not_looked_for_among_others(required):
+    case = load_scenario(QUICKSTART, [*SMALL, *ASKED["cost"]])
+    small = reduced(case, planning_problem(case, pipeline.search(case)))
+    last = (len(small.table) - 1,)  # neither of the small problems has as many columns
+    small = small._replace(asked=(last,)) if required == "asked" else small._replace(fixed=((last, 1),))
+    whole = lexicographic(FORMULATIONS["serving"].build(small).milp, solver("highs").solve, 60.0, 0.0)
+    choice, found = pipeline.optimise(case, small, 60.0)
+    assert found.termination == whole.termination
+    assert found.value == pytest.approx(whole.value, rel=1e-7)
+    assert choice.replicas[last[0]] >= 1

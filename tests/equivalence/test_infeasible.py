@@ -212,3 +212,22 @@ def test_a_table_of_columns_without_a_plan_is_explained():
     assert len(found.relaxations) == 2
     for relaxation in found.relaxations:
         assert pipeline.solve(load_scenario(table, [*asking, *relaxation.settings])).plan.deployments
+
+
+def test_where_no_wish_alone_is_enough_wishes_are_loosened_together_beside_devices():
+    settings = [
+        "search={tp: [2], pp: [1], roles: [mixed], prefill_policies: [mixed_chunked]}",
+        "objective={minimize: devices}",
+        "workloads.chat.requests=40 /s",
+        "workloads.second={model: chat, requests: 300 /s, input_tokens: 500 token, output_tokens: 100 token}",
+    ]
+    case = load_scenario(QUICKSTART, settings)
+    found = infeasible(case, lambda more: load_scenario(QUICKSTART, [*settings, *more]))
+    fields = [[setting.partition("=")[0] for setting in relaxation.settings] for relaxation in found.relaxations]
+    assert ["inventory.h100.nodes"] in fields
+    assert ["workloads.chat.requests", "workloads.second.requests"] in fields
+    wishes = [m for conflict in found.conflicts for m in conflict.members if m.field.endswith(".requests")]
+    assert wishes
+    assert all(member.best_alone for member in wishes)
+    for relaxation in found.relaxations:
+        assert solves([*settings, *relaxation.settings])

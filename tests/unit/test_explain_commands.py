@@ -1,5 +1,6 @@
 """`planner explain`, `why-not` and `alternatives`: what they print, their JSON, their exit codes, their pictures."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from planner import load_scenario
 from planner.cli import app
+from planner.columns.enumerate import grid_table
+from planner.explain.shortfall import latency_shortfall
 from planner.exporters.blocks import as_html, as_markdown, as_text
 from planner.exporters.json_file import plan_text, read_plan
 from planner.text import Lines, Table
@@ -78,7 +82,45 @@ def test_reasons_beyond_rules(plan):
     assert "cannot be met: the closest that" in late.output or "the closest breaks" in late.output
     many = run("why-not", plan, "--tp", "2", "--replicas", "9")
     assert many.exit_code == 3
-    assert "no plan with them" in many.output
+    assert "so many such replicas have no room" in many.output
+
+
+def test_a_workload_whose_load_such_replicas_cannot_carry_is_named_with_what_they_can(tmp_path):
+    second = "workloads.second={model: chat, requests: 1 /s, input_tokens: 500 token, output_tokens: 100 token}"
+    few = ["--set", second, "--set", "workloads.chat.requests=3 /s", "--set", "objective={minimize: devices}", *FEW]
+    path = tmp_path / "plan.json"
+    assert run("solve", SCENARIOS / "quickstart.yaml", *few, "--out", path).exit_code == 0
+
+    def reasons(*asked):
+        return " ".join(json.loads(run("why-not", path, "--workload", "chat", *asked, "--json").output)["reasons"])
+
+    alone = reasons("--tp", "1", "--replicas", "1")
+    assert "the load of 3 request/s for chat is too much" in alone
+    assert "second" not in alone
+    assert "each workload alone would fit" in reasons("--tp", "4", "--replicas", "2")
+
+
+def test_configurations_that_differ_in_how_the_model_is_split_or_stored_are_told_apart(plan):
+    (deployment,) = read_plan(plan).deployments
+    one = deployment.configuration()
+    others = [
+        one._replace(**{name: value})
+        for name, value in {"context_parallel": 2, "redundant_experts": 8, "kv_precision": "fp8", "ep": 2}.items()
+    ]
+    assert len({c.label() for c in (one, *others)}) == 5
+
+
+def test_long_times_are_written_out():
+    table = grid_table(load_scenario(SCENARIOS / "quickstart.yaml", FEW[1::2]))
+    slow = dataclasses.replace(table, figures={**table.figures, "ttft": table.figures["ttft"] + 61.0})
+    assert "ttft ≤ 60 000 ms" in latency_shortfall(slow, {"ttft": 60.0})[0]
+
+
+@pytest.mark.parametrize("command", ["solve", "infeasible", "pareto", "sensitivity"])
+def test_a_plan_where_a_scenario_is_asked_for_is_said_in_a_line(plan, command):
+    refused = run(command, plan)
+    assert refused.exit_code == 2
+    assert refused.output.strip() == f"error: {plan}: is a plan; here goes the scenario that it was made from"
 
 
 def test_alternatives_are_in_order_and_take_a_scenario_too(plan):

@@ -15,6 +15,7 @@ from planner.cli import app
 from planner.columns.evaluate import figures, figures_of_each
 from planner.columns.setting import settings
 from planner.errors import InputError
+from planner.exporters.plots.sensitivity import coloured
 from planner.milp.model import Milp, Objective, Row, Variable
 from planner.solvers.highs import relaxation
 from planner.studies.sensitivity import sensitivity, study
@@ -261,6 +262,17 @@ def test_one_more_of_each_resource_is_solved_again():
     assert found["inventory.h100"].exact == 0.0
 
 
+def test_a_colour_of_a_map_is_of_one_plan_or_of_all_others():
+    plan = [[0, *range(1, 12)], [0, *range(1, 6)] + [11] * 6]
+    names = [f"plan {i}" for i in range(12)]
+    numbers, shown = coloured(plan, names)
+    assert shown[:2] == ["plan 0", "plan 11"]
+    assert shown[-1] == "4 others, 16.7% of the map"
+    for row, colours in zip(plan, numbers.tolist(), strict=True):
+        for i, colour in zip(row, colours, strict=True):
+            assert shown[colour] == (names[i] if names[i] in shown else shown[-1])
+
+
 def test_the_command_writes_what_it_says(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "_MAP", 5)
     arguments = ["sensitivity", str(QUICKSTART), *(f"--set={s}" for s in LEAST), *(f"--vary={r}" for r in RANGES)]
@@ -275,4 +287,6 @@ def test_the_command_writes_what_it_says(tmp_path, monkeypatch):
     assert data["robustness"]["keeps"] == pytest.approx(np.mean([row["keeps"] == "True" for row in rows]))
     assert {index["parameter"] for index in data["indices"]} == {r.partition("=")[0] for r in RANGES}
     assert len(data["map"]["plans"]) > 1
+    shown = CliRunner().invoke(app, [a for a in arguments if a != "--json" and "plots" not in a]).stdout
+    assert "over hardware.h100.memory.bandwidth and calibration.compute.gemm_bf16, 25 places" in shown
     assert {file.name for file in (tmp_path / "plots").iterdir()} >= {"tornado.png", "flip_map.svg"}

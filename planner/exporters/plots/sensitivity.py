@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.exporters.plots.style import BLACK, BLUE, ORANGE, PALETTE, RED, drawn, titled
 
 _ROW = 0.42  # inch
 _LONGEST = 120  # characters of a plan in a legend
 _PALE = 0.75
+_OTHERS = "#dddddd"
 
 
 def tornado_picture(
@@ -61,6 +63,7 @@ def tornado_picture(
                 )  # fmt: skip
         axes.axvline(goal, color=BLACK, lw=1)
         axes.set_yticks(range(len(order)), [names[i] for i in order])
+        axes.set_ylim(-0.6, len(order) - 0.4)
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.12)
         axes.legend(loc="lower right", title="number made")
@@ -78,6 +81,8 @@ def map_picture(
 ) -> None:
     """Draw which plan is best over factors of two numbers to ``flip_map.png`` and ``flip_map.svg`` in a folder.
 
+    The plans that are best over most of the map have a colour each, the others share one.
+
     Args:
         folder: made if it is not there.
         title: of the chart.
@@ -92,13 +97,12 @@ def map_picture(
     from matplotlib.colors import BoundaryNorm, ListedColormap
     from matplotlib.patches import Patch
 
-    colours = [PALETTE[i % len(PALETTE)] for i in range(len(plans))]
-    with drawn(folder, "flip_map", (9.0, 5.4 + 0.2 * len(plans))) as figure:
+    numbers, shown = coloured(plan, plans)
+    colours = [*PALETTE, _OTHERS][: len(shown)]
+    with drawn(folder, "flip_map", (9.0, 5.4 + 0.2 * len(shown))) as figure:
         axes = figure.subplots()
-        norm = BoundaryNorm(np.arange(len(plans) + 1) - 0.5, len(plans))
-        axes.pcolormesh(
-            *axes_values, np.array(plan), cmap=ListedColormap(colours), norm=norm, shading="nearest", alpha=_PALE
-        )
+        norm = BoundaryNorm(np.arange(len(shown) + 1) - 0.5, len(shown))
+        axes.pcolormesh(*axes_values, numbers, cmap=ListedColormap(colours), norm=norm, shading="nearest", alpha=_PALE)
         axes.set_xscale("log")
         axes.set_yscale("log")
         for axis, values in zip((axes.xaxis, axes.yaxis), axes_values, strict=True):
@@ -108,9 +112,30 @@ def map_picture(
         axes.grid(visible=False)
         axes.plot([1], [1], marker="o", color=BLACK, ms=8, mfc="none")
         axes.annotate("as it stands", (1, 1), (7, 5), textcoords="offset points", fontsize=9)
-        handles = [Patch(color=c, alpha=_PALE, label=_short(p)) for c, p in zip(colours, plans, strict=True)]
+        handles = [Patch(color=c, alpha=_PALE, label=_short(p)) for c, p in zip(colours, shown, strict=True)]
         figure.legend(handles=handles, loc="outside lower left", fontsize=9)
         titled(axes, title, f"factor of {names[0]}", f"factor of {names[1]}")
+
+
+def coloured(plan: Sequence[Sequence[int]], plans: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Return the number of a colour for every place, and what each is for: those of most places, then all others.
+
+    Args:
+        plan: the number of the plan at every place, shape (second, first).
+        plans: what the numbers stand for; the first is kept apart however small it is.
+    """
+    places = np.array(plan)
+    counts = np.bincount(places.ravel(), minlength=len(plans))
+    order = sorted(range(len(plans)), key=lambda i: (i > 0, -counts[i]))
+    place = np.empty(len(plans), dtype=np.int64)
+    place[order] = np.minimum(np.arange(len(plans)), len(PALETTE))
+    shown = [plans[i] for i in order[: len(PALETTE)]]
+    others = order[len(PALETTE) :]
+    if others:
+        shown.append(
+            f"{len(others)} other{'s' * (len(others) > 1)}, {counts[others].sum() / places.size:.1%} of the map"
+        )
+    return place[places], shown
 
 
 def _short(plan: str) -> str:

@@ -217,7 +217,9 @@ def explained(
     return Infeasibility(
         name,
         feasible=False,
-        conflicts=tuple(Conflict(tuple(_member(whole, m, members, solves, where) for m in found)) for found in sets),
+        conflicts=tuple(
+            Conflict(tuple(_member(whole, m, members, binding, solves, where) for m in found)) for found in sets
+        ),
         relaxations=tuple(_relaxation(proposal) for proposal in proposals),
         notes=tuple(_notes(solves, proposals)),
     )
@@ -237,14 +239,16 @@ def _single(
 def _joint(
     whole: Whole, sets: Sequence[tuple[Requirement, ...]], binding: Sequence[Requirement], solves: Oracle
 ) -> Iterator[tuple[Found, ...]]:
-    """Yield changes of several requirements where no single one is enough: wishes first, then means first."""
-    if not sets or (len(sets) == 1 and any(solves(member.aside(whole)) for member in sets[0])):
+    """Yield changes of several requirements where no single wish is enough: wishes first, then means first."""
+    if not sets or (len(sets) == 1 and any(member.wish and solves(member.aside(whole)) for member in sets[0])):
         return
     first, second = (correction(whole, order, solves) for order in (binding, binding[::-1]))
     alike = {member.path for member in first} == {member.path for member in second}
     for group in (first,) if alike else (first, second):
         if sum(requirement.leaves_out for requirement in group) > 1:
             continue  # each of their settings writes all other workloads
+        if len(sets) == 1 and len(group) == 1:
+            continue  # a single one is looked at by itself
         found = together(whole, group, solves)
         if found:
             yield found
@@ -256,11 +260,19 @@ def _changed(whole: Whole, proposal: Sequence[Found]) -> Whole:
     return whole
 
 
-def _member(whole: Whole, member: Requirement, members: Sequence[Requirement], solves: Oracle, where: Where) -> Member:
+def _member(
+    whole: Whole,
+    member: Requirement,
+    members: Sequence[Requirement],
+    binding: Sequence[Requirement],
+    solves: Oracle,
+    where: Where,
+) -> Member:
     best = None
-    if member.wish:
-        others = [other for other in members if other.wish and other is not member]
-        best = tightened(without(whole, others), member, solves)
+    # Wishes outside of the conflicts stay as long as there is anything to be had beside them.
+    for wishes in (members, binding) if member.wish else ():
+        others = [other for other in wishes if other.wish and other is not member]
+        best = best or tightened(without(whole, others), member, solves)
     field = ".".join(map(str, member.path))
     return Member(field, member.words, where(member.path), None if best is None else best.change.value)
 

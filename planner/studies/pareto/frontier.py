@@ -64,7 +64,7 @@ class Frontier(Readable, _Frontier):
 
 def _lines(frontier: Frontier) -> Iterator[str]:
     points = frontier.points
-    yield f"{frontier.scenario}: {len(points)} plans that nothing beats"
+    yield f"{frontier.scenario}: {len(points)} plan{'s' * (len(points) != 1)} that nothing beats"
     shown = points if len(points) <= _SHOWN else [p for p in points if p.supported or p.knee]
     if shown:
         headers = [f"{metric} [{METRIC_UNITS[metric]}]" for metric in frontier.metrics]

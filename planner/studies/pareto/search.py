@@ -136,7 +136,7 @@ class Search:
             name: _latency(small, name, used, flows) if name in LATENCIES else goals[name].value(result.point)
             for name in self.metrics
         }
-        plan = ", ".join(f"{n} × {small.table.label(c)}" for c, n in enumerate(replicas) if n)
+        plan = " + ".join(f"{n} × {small.table.label(c)}" for c, n in enumerate(replicas) if n)
         return Found(values, plan)
 
 

@@ -11,6 +11,8 @@ from planner.studies.sensitivity.worth import Worth
 from planner.text import Readable, aligned, figure
 from planner.units import METRIC_UNITS
 
+_SHOWN = 8  # plans of a map, in words
+
 
 class Map(NamedTuple):
     """The best plan over two parameters: factors of each, and numbers of plans, shape (second, first)."""
@@ -20,6 +22,18 @@ class Map(NamedTuple):
     second: tuple[float, ...]
     plan: tuple[tuple[int, ...], ...]
     plans: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """How much of it is whose, for people, the plan as it stands first."""
+        places = [number for row in self.plan for number in row]
+        shares = {i: places.count(i) / len(places) for i in range(len(self.plans))}
+        first, *rest = shares
+        order = [first, *sorted(rest, key=lambda i: -shares[i])]
+        rows = [[f"{shares[i]:.1%}", self.plans[i]] for i in order[:_SHOWN]]
+        yield f"over {self.parameters[0]} and {self.parameters[1]}, {len(places)} places"
+        yield from aligned(["share", "best"], rows, ("best",))
+        if order[_SHOWN:]:
+            yield f"{sum(shares[i] for i in order[_SHOWN:]):.1%}  {len(order) - _SHOWN} others"
 
 
 class _Sensitivity(NamedTuple):
@@ -93,6 +107,8 @@ def _lines(found: Sensitivity) -> Iterator[str]:
         ]  # fmt: skip
         headers = ["resource", "field", f"exact [{unit}]", "LP dual"]
         yield from aligned(headers, rows, headers[:2])
+    if found.map is not None:
+        yield from ("", *found.map.lines())
     if found.robustness is not None:
         yield ""
         yield f"everything at once, {found.robustness.samples} samples ({found.method})"

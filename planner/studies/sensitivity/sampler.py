@@ -23,10 +23,11 @@ from planner.errors import InputError
 from planner.plan import LATENCIES
 from planner.problem import GoalSpec, PlanningProblem
 from planner.problems import planning_problem, reduced
+from planner.schema.precision import KV_FORMATS
 from planner.solvers import solver as solver_named
 from planner.studies.sensitivity.few import best_of_few
 from planner.studies.sensitivity.space import Space
-from planner.table import FORMAT_NAMES, POLICIES, STRUCTURE, ColumnTable, Floats, Ints
+from planner.table import FORMAT_NAMES, POLICIES, STRUCTURE, ColumnTable, Floats, Ints, degrees, drafts_of
 
 _ABREAST = 8  # points whose columns are priced side by side
 _DRAWN = 8  # points with every number at one of its ends
@@ -70,12 +71,11 @@ class Kind(NamedTuple):
     def label(self) -> str:
         """Short form for people."""
         axes = dict(zip(STRUCTURE, self.structure, strict=True))
-        degrees = {"tp": axes["tp"], "pp": axes["pp"], "dp": axes["attention_dp"], "ep": axes["ep"]}
-        shown = [f"{name}{n}" for name, n in degrees.items() if n > 1 or name == "tp"]
-        shown += [FORMAT_NAMES[axes["weight_precision"]]]
+        shown = [degrees(axes), FORMAT_NAMES[axes["weight_precision"]]]
+        cache = FORMAT_NAMES[axes["kv_precision"]]
+        shown += [f"{cache} cache"] if cache != KV_FORMATS[0] else []
         shown += [] if self.role != "mixed" or not axes["prefill_policy"] else [POLICIES[axes["prefill_policy"]]]
-        drafts = axes["speculative_tokens"]
-        shown += [f"{drafts} drafts"] if drafts else []
+        shown += [drafts_of(axes["speculative_tokens"])] if axes["speculative_tokens"] else []
         role = "" if self.role == "mixed" else f"{self.role} "
         return f"{role}{' '.join(shown)} on {self.inventory}"
 

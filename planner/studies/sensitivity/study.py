@@ -202,7 +202,7 @@ def _map(parameters: Sequence[Parameter], axes: tuple[str, str], run: _Runner) -
     points = np.ones((_MAP * _MAP, len(names)))
     first, second = np.meshgrid(*values)
     points[:, names.index(axes[0])], points[:, names.index(axes[1])] = first.ravel(), second.ravel()
-    plans = [str(outcome["plan"]) for outcome in run.solve(points)]
+    plans = [str(outcome["plan"]) or "no plan" for outcome in run.solve(points)]
     known = list(dict.fromkeys([str(run.solve(np.ones((1, len(names))))[0]["plan"]), *plans]))
     numbers = np.array([known.index(plan) for plan in plans]).reshape(_MAP, _MAP)
     return Map(
