@@ -22,6 +22,7 @@ _KV_DTYPES = MappingProxyType({"bf16": "bfloat16", "fp8": "fp8"})
 _OVERLAP = "matmul_all_reduce_overlap"
 _FUSED = "TRTLLM_GEMM_ALLREDUCE_FUSION_ENABLED"
 _CONFIG = "trtllm.yaml"
+_UPDATES = 2  # layers whose experts move in a step, as examples/wide_ep/ep_load_balancer has it; by default none do
 _FILLED_IN = "import os, sys; sys.stdout.write(os.path.expandvars(open(sys.argv[1]).read()))"
 
 
@@ -63,7 +64,7 @@ def settings(d: Deployment, facts: Facts) -> Options:
         options["cache_transceiver_config"] = {"backend": "NIXL"}
     if d.redundant_experts:
         slots = facts.models[d.model].experts + d.redundant_experts
-        options["moe_config"] = {"load_balancer": {"num_slots": slots}}
+        options["moe_config"] = {"load_balancer": {"num_slots": slots, "layer_updates_per_iter": _UPDATES}}
     return checked("trtllm", "serve", options)
 
 

@@ -513,6 +513,20 @@ def test_parts_on_several_nodes_are_told_their_network(exported):
             assert "/dev/infiniband:/dev/infiniband" in service["devices"]
 
 
+def test_spare_copies_of_experts_follow_the_load(solved):
+    """The plan counts on copies that share what their experts get; TensorRT-LLM moves none unless it is told to."""
+    path, settings = SCENARIOS / "deepseek_v3_h200.yaml", (_TRTLLM, "search.ep=[16, 32]")
+    plan = solved(path, settings).plan
+    facts = handover.facts_of(load_scenario(path, settings), plan)
+    written = LAUNCH["trtllm"].load().files(plan, facts)
+    spared = [d for d in plan.deployments if d.redundant_experts]
+    assert spared
+    for d in spared:
+        balancer = configured(written)[f"{slug(d.name)}/trtllm.yaml"]["moe_config"]["load_balancer"]
+        assert balancer["layer_updates_per_iter"] > 0
+        assert balancer["num_slots"] % d.ep == 0
+
+
 def test_a_job_starts_one_process_per_device_where_the_hosts_file_says(solved, tmp_path):
     """Run by a shell with Slurm's commands replaced: what it would start, from which folder, with which variables."""
     path, settings = SCENARIOS / "deepseek_v3_h200.yaml", (_TRTLLM, "search.ep=[16, 32]")
