@@ -54,7 +54,7 @@ ASKED = [
     ("vllm", "what_runs_today", ()),
     ("vllm-ascend", "ascend_910b", ()),
     ("vllm-ascend", "ascend_and_gpu", ()),
-    ("vllm-ascend", "deepseek_r1_910c", ("search.pp=[1]",)),
+    ("vllm-ascend", "deepseek_r1_910c", ()),
     ("sglang", "quickstart", (_SGLANG,)),
     ("sglang", "code_completion", (_SGLANG,)),
     ("sglang", "deepseek_v3_h200", (_SGLANG,)),
@@ -325,7 +325,7 @@ def test_an_image_is_for_the_device_or_none(format, hardware, image):
 
 
 def test_a_pair_of_several_shapes_is_refused_where_the_connector_takes_one(solved):
-    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ("search.pp=[1]",)
+    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ()
     plan = solved(path, settings).plan
     facts = handover.facts_of(load_scenario(path, settings), plan)
     one = next(d for d in plan.deployments if d.role == "prefill")
@@ -339,7 +339,7 @@ def test_a_pair_of_several_shapes_is_refused_where_the_connector_takes_one(solve
 
 
 def test_a_pair_whose_prefill_has_the_smaller_tp_is_refused_where_the_connector_is(solved):
-    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ("search.pp=[1]",)
+    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ()
     plan = solved(path, settings).plan
     facts = handover.facts_of(load_scenario(path, settings), plan)
     turned = [
@@ -565,7 +565,7 @@ def test_a_job_starts_one_process_per_device_where_the_hosts_file_says(solved, t
 
 def test_the_buffer_of_exchanged_experts_grows_as_cann_says(solved):
     """Published recipes: 600 MiB are enough for decode of DeepSeek-R1 with ep 32 and 40 requests a rank of tp 1."""
-    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ("search.pp=[1]",)
+    path, settings = SCENARIOS / "deepseek_r1_910c.yaml", ()
     plan = solved(path, settings).plan
     model = handover.facts_of(load_scenario(path, settings), plan).models["r1"]
     assert (model.experts, model.experts_per_token, model.shared_experts, model.hidden) == (256, 8, 1, 7168)

@@ -152,7 +152,7 @@ APART = {**CHAT["search"], "roles": ["prefill", "decode"]}
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"limits": {"cost": "1 USD/h"}}, "without the limits of the whole plan (cost 1)"),
+        ({"limits": {"cost": "1 USD/h"}}, "without the limits of the whole plan (cost 1 USD/h)"),
         ({"inventory": {"h100": {"hardware": "h100-sxm", "devices": 1}}, "search": APART}, "no two that room"),
         ({"links": [{"between": ["h100", "h100"], "bandwidth": "1 kB/s"}], "search": APART}, "caches between"),
         (
